@@ -1,0 +1,109 @@
+"""Serving together what arrives together: no timer, a bounded queue, a few batches in flight.
+
+While a batch is served, what arrives waits and is taken together by the next; an idle loop serves at once.
+So batches grow with the load and a lone caller never waits for company.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Key = TypeVar("Key", bound=Hashable)
+Answer = TypeVar("Answer")
+
+
+class OverloadedError(Exception):
+    """The queue is full: nothing was taken, and a later try may succeed."""
+
+
+class GroupLoop(Generic[Item]):
+    """Hands items to `serve` in batches of at most `limit`, with at most `in_flight` of them at a time.
+
+    `serve` answers its items itself and lets no exception out. A caller that goes away cancels nothing.
+    """
+
+    def __init__(
+        self, serve: Callable[[list[Item]], Awaitable[None]], *, limit: int, in_flight: int, capacity: int
+    ) -> None:
+        self._serve = serve
+        self._limit = limit
+        self._in_flight = in_flight
+        self._capacity = capacity
+        self._waiting: deque[Item] = deque()
+        self._running: set[asyncio.Task[None]] = set()
+        self._woken = False
+
+    def put(self, item: Item) -> None:
+        """Queue one item. Raises `OverloadedError` when the queue is full."""
+        if len(self._waiting) >= self._capacity:
+            raise OverloadedError
+        self._waiting.append(item)
+        if not self._woken and len(self._running) < self._in_flight:
+            self._woken = True
+            asyncio.get_running_loop().call_soon(self._start)
+
+    async def drain(self) -> None:
+        """Wait until everything queued has been served."""
+        while self._waiting or self._running:
+            await asyncio.sleep(0)
+            if self._running:
+                await asyncio.wait(self._running)
+
+    def _start(self) -> None:
+        self._woken = False
+        if self._waiting and len(self._running) < self._in_flight:
+            task = asyncio.create_task(self._work())
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+    async def _work(self) -> None:
+        while self._waiting:
+            count = min(self._limit, len(self._waiting))
+            await self._serve([self._waiting.popleft() for _ in range(count)])
+
+
+class Batcher(Generic[Key, Answer]):
+    """Asks for many keys at once: `fetch(keys)` returns an answer for each, in their order.
+
+    Single-flight: those who ask for a key that is waiting or being fetched share one answer.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[Sequence[Key]], Awaitable[Sequence[Answer]]],
+        *,
+        limit: int = 256,
+        in_flight: int = 2,
+        capacity: int = 16_384,
+    ) -> None:
+        self._fetch = fetch
+        self._asked: dict[Key, asyncio.Future[Answer]] = {}
+        self._loop: GroupLoop[Key] = GroupLoop(self._serve, limit=limit, in_flight=in_flight, capacity=capacity)
+
+    async def ask(self, key: Key) -> Answer:
+        """The answer for `key`. Raises what `fetch` raised, or `OverloadedError`."""
+        future = self._asked.get(key)
+        if future is None:
+            self._loop.put(key)
+            future = self._asked[key] = asyncio.get_running_loop().create_future()
+        return await asyncio.shield(future)
+
+    async def _serve(self, keys: list[Key]) -> None:
+        try:
+            answers = await self._fetch(keys)
+        except Exception as error:
+            for key in keys:
+                self._settle(key, error=error)
+        else:
+            for key, answer in zip(keys, answers, strict=True):
+                self._settle(key, answer=answer)
+
+    def _settle(self, key: Key, *, answer: Answer | None = None, error: Exception | None = None) -> None:
+        future = self._asked.pop(key)
+        if error is None:
+            future.set_result(answer)  # type: ignore[arg-type]
+        else:
+            future.set_exception(error)
+            future.exception()

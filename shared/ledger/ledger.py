@@ -1,0 +1,136 @@
+"""The ledger: the only place where seats change.
+
+Commands that arrive while a transaction runs are taken together by the next. Two lanes keep a hot license from
+stalling the others: the first leaves out licenses that another transaction holds, the second waits for those alone.
+
+What a caller may see besides a decision:
+- `OverloadedError`: the queue is full; nothing was taken.
+- `UnavailableError`: Postgres could not be asked; nothing was changed.
+- `OutcomeUnknownError`: the connection failed at COMMIT; asking again tells.
+- `LicenseNotFoundError`: no such license.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from shared.batching import GroupLoop
+from shared.ledger.connections import LOST, Pool, UnavailableError
+from shared.ledger.transaction import LicenseNotFoundError, Outcome, OutcomeUnknownError, transact
+from shared.licensing.model import Change, Command, Decision
+
+_log = structlog.get_logger()
+
+BATCH_LIMIT = 256
+QUEUE_LIMIT = 4096
+
+AfterCommit = Callable[[Sequence[Change]], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class _Pending:
+    command: Command
+    future: asyncio.Future[Decision]
+
+
+class Ledger:
+    """Decides commands in grouped transactions.
+
+    `after_commit` is told what the ledger now holds, before the callers are answered; whatever it raises is logged
+    and changes no answer.
+    """
+
+    def __init__(self, pool: Pool, *, after_commit: AfterCommit, queue_limit: int = QUEUE_LIMIT) -> None:
+        self._pool = pool
+        self._after_commit = after_commit
+        self._closing = False
+        self._finishing: set[asyncio.Task[None]] = set()
+        self._free: GroupLoop[_Pending] = GroupLoop(
+            self._serve_free, limit=BATCH_LIMIT, in_flight=2, capacity=queue_limit
+        )
+        self._held: GroupLoop[_Pending] = GroupLoop(
+            self._serve_held, limit=BATCH_LIMIT, in_flight=1, capacity=queue_limit + 2 * BATCH_LIMIT
+        )
+
+    async def submit(self, command: Command) -> Decision:
+        """Decide one command and make it durable. A caller that stops waiting cancels nothing."""
+        if self._closing:
+            raise UnavailableError
+        future: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
+        self._free.put(_Pending(command, future))
+        return await future
+
+    async def close(self) -> None:
+        """Take no more commands and finish those taken."""
+        self._closing = True
+        await self._free.drain()
+        await self._held.drain()
+        if self._finishing:
+            await asyncio.wait(self._finishing)
+
+    async def _serve_free(self, batch: list[_Pending]) -> None:
+        for pending in await self._serve(batch, wait=False):
+            try:
+                self._held.put(pending)
+            except Exception as error:
+                _fail(pending, error)
+
+    async def _serve_held(self, batch: list[_Pending]) -> None:
+        for pending in await self._serve(batch, wait=True):
+            _fail(pending, LicenseNotFoundError())
+
+    async def _serve(self, batch: list[_Pending], *, wait: bool) -> list[_Pending]:
+        """Decide a batch; returns those whose license was not to be had."""
+        try:
+            async with self._pool.acquire() as connection:
+                outcome = await transact(connection, [pending.command for pending in batch], wait=wait)
+        except OutcomeUnknownError as error:
+            _fail_all(batch, error)
+        except LOST as error:
+            _log.warning("ledger.unavailable", error=repr(error), commands=len(batch))
+            _fail_all(batch, UnavailableError())
+        except Exception as error:
+            return await self._serve_one_by_one(batch, error, wait=wait)
+        else:
+            return self._finish(batch, outcome)
+        return []
+
+    async def _serve_one_by_one(self, batch: list[_Pending], error: Exception, *, wait: bool) -> list[_Pending]:
+        """A batch failed before COMMIT: each command again alone, so that a bad one fails alone."""
+        if len(batch) == 1:
+            _log.error("ledger.command_failed", command=type(batch[0].command).__name__, exc_info=error)
+            _fail_all(batch, error)
+            return []
+        _log.warning("ledger.batch_failed", error=repr(error), commands=len(batch))
+        return [left for pending in batch for left in await self._serve([pending], wait=wait)]
+
+    def _finish(self, batch: list[_Pending], outcome: Outcome) -> list[_Pending]:
+        left = [pending for pending, decision in zip(batch, outcome.decisions, strict=True) if decision is None]
+        task = asyncio.create_task(self._answer(batch, outcome))
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
+        return left
+
+    async def _answer(self, batch: list[_Pending], outcome: Outcome) -> None:
+        try:
+            await self._after_commit(outcome.changes)
+        except Exception as error:
+            _log.warning("ledger.after_commit_failed", exc_info=error)
+        for pending, decision in zip(batch, outcome.decisions, strict=True):
+            if decision is not None and not pending.future.done():
+                pending.future.set_result(decision)
+
+
+def _fail_all(batch: Sequence[_Pending], error: Exception) -> None:
+    for pending in batch:
+        _fail(pending, error)
+
+
+def _fail(pending: _Pending, error: Exception) -> None:
+    if not pending.future.done():
+        pending.future.set_exception(error)
+
+
+__all__ = ["AfterCommit", "Ledger", "LicenseNotFoundError", "OutcomeUnknownError", "UnavailableError"]

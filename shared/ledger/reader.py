@@ -1,0 +1,118 @@
+"""Reading outside the ledger's transactions: what a key belongs to, how a license stands, which devices it has.
+
+Questions that arrive together go to Postgres together. Nothing here decides about a seat.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from shared.batching import Batcher
+from shared.ledger.connections import LOST, Pool, UnavailableError
+from shared.ledger.rows import columns, device_of, license_of, own
+from shared.ledger.statements import load
+from shared.licensing.model import Device, DeviceState, License
+
+_SQL = load("reading.sql")
+
+KEYS_REMEMBERED = 100_000
+
+LicenseRef = tuple[UUID, UUID]
+"""(account id, license id)."""
+
+
+class StoredKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A signing key as it rests in Postgres: the private half sealed."""
+
+    kid: str
+    role: str
+    public_key: bytes
+    sealed_with: str
+    sealed: bytes
+    certificate: str | None
+
+
+class TrailEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One audited change of a license."""
+
+    version: int
+    at: datetime
+    actor: str
+    event: str
+    device_id: UUID | None
+    generation: int | None
+    reason: str | None
+    seats_used: int
+    seats_allowed: int
+
+
+class Reader:
+    """Batched look-ups. Every method raises `UnavailableError` when Postgres cannot be asked."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._found: OrderedDict[bytes, LicenseRef] = OrderedDict()
+        self._finder: Batcher[bytes, LicenseRef | None] = Batcher(self._find_all)
+        self._licenses: Batcher[LicenseRef, License | None] = Batcher(self._read_all)
+
+    async def find(self, digests: Sequence[bytes]) -> LicenseRef | None:
+        """The license that a key belongs to, by its HMAC under each pepper in use.
+
+        Remembered, since a key is never moved to another license; that a key is unknown is not.
+        """
+        for digest in digests:
+            if (ref := self._found.get(digest)) is not None:
+                self._found.move_to_end(digest)
+                return ref
+        for digest in digests:
+            if (ref := await self._finder.ask(digest)) is not None:
+                self._remember(digest, ref)
+                return ref
+        return None
+
+    async def license(self, ref: LicenseRef) -> License | None:
+        return await self._licenses.ask(ref)
+
+    async def devices(self, ref: LicenseRef, *, states: Sequence[DeviceState], after: UUID, limit: int) -> list[Device]:
+        """A page of a license's devices in the order of their ids."""
+        rows = await fetch(self._pool, _SQL["list_devices"], *ref, after, [state.value for state in states], limit)
+        return [device_of(row) for row in rows]
+
+    async def account_keys(self, account_id: UUID) -> list[StoredKey]:
+        rows = await fetch(self._pool, _SQL["account_keys"], account_id)
+        return [StoredKey(**dict(row)) for row in rows]
+
+    async def accounts(self, *, after: UUID, limit: int) -> list[UUID]:
+        return [own(row["id"]) for row in await fetch(self._pool, _SQL["accounts"], after, limit)]
+
+    async def trail(self, ref: LicenseRef, *, after_version: int = 0, limit: int = 1000) -> list[TrailEntry]:
+        """The license's audited changes in their order."""
+        rows = await fetch(self._pool, _SQL["trail"], *ref, after_version, limit)
+        return [TrailEntry(**dict(row)) for row in rows]
+
+    def _remember(self, digest: bytes, ref: LicenseRef) -> None:
+        self._found[digest] = ref
+        if len(self._found) > KEYS_REMEMBERED:
+            self._found.popitem(last=False)
+
+    async def _find_all(self, digests: Sequence[bytes]) -> list[LicenseRef | None]:
+        rows = await fetch(self._pool, _SQL["find_licenses"], list(digests))
+        found = {row["digest"]: (own(row["account_id"]), own(row["license_id"])) for row in rows}
+        return [found.get(digest) for digest in digests]
+
+    async def _read_all(self, refs: Sequence[LicenseRef]) -> list[License | None]:
+        rows = await fetch(self._pool, _SQL["read_licenses"], *columns(refs, 2))
+        found = {(license.account_id, license.id): license for license in map(license_of, rows)}
+        return [found.get(ref) for ref in refs]
+
+
+async def fetch(pool: Pool, statement: str, *arguments: object) -> list[asyncpg.Record]:
+    """Run one reading statement; raises `UnavailableError` when Postgres cannot be asked."""
+    try:
+        return list(await pool.fetch(statement, *arguments))
+    except LOST as error:
+        raise UnavailableError from error

@@ -1,0 +1,111 @@
+-- The four steps of one batch. Plans are nested loops over primary keys whatever the tables hold: see connections.py.
+
+-- name: lock
+-- Lock the licenses in the order of their ids, so that two batches never wait for each other in a ring.
+SELECT l.account_id, l.id, l.status, l.seats_limit, l.seats_allowed, l.seats_used, l.devices_pending, l.version,
+       l.expires_at, p.kind, p.lease_s, p.offline_grace_s, p.heartbeat_interval_s, p.approval, pr.code AS product_code
+FROM unnest($1::uuid[], $2::uuid[]) AS wanted (account_id, id)
+JOIN license l ON l.account_id = wanted.account_id AND l.id = wanted.id
+JOIN policy p ON p.account_id = l.account_id AND p.id = l.policy_id
+JOIN product pr ON pr.account_id = p.account_id AND pr.id = p.product_id
+ORDER BY l.id
+FOR UPDATE OF l;
+
+-- name: lock_free
+-- The same, leaving out the licenses that another transaction holds.
+SELECT l.account_id, l.id, l.status, l.seats_limit, l.seats_allowed, l.seats_used, l.devices_pending, l.version,
+       l.expires_at, p.kind, p.lease_s, p.offline_grace_s, p.heartbeat_interval_s, p.approval, pr.code AS product_code
+FROM unnest($1::uuid[], $2::uuid[]) AS wanted (account_id, id)
+JOIN license l ON l.account_id = wanted.account_id AND l.id = wanted.id
+JOIN policy p ON p.account_id = l.account_id AND p.id = l.policy_id
+JOIN product pr ON pr.account_id = p.account_id AND pr.id = p.product_id
+ORDER BY l.id
+FOR UPDATE OF l SKIP LOCKED;
+
+-- name: read
+-- The clock, then the devices that the commands name ($1-$3) and those of full licenses whose leases end first
+-- ($4-$5). A statement of its own: its snapshot is younger than the locks.
+WITH moment AS MATERIALIZED (SELECT ledger_clock() AS now)
+SELECT moment.now, d.account_id, d.license_id, d.id, d.fingerprint, d.name, d.state, d.generation, d.approved,
+       d.activated_at, d.last_contact_at, d.lease_expires_at, d.announced_lease_end, d.ended_at, d.ended_reason,
+       d.reset_at, d.nonce
+FROM moment
+LEFT JOIN (
+    SELECT named.account_id, named.license_id, named.id, named.fingerprint, named.name, named.state,
+           named.generation, named.approved, named.activated_at, named.last_contact_at, named.lease_expires_at,
+           named.announced_lease_end, named.ended_at, named.ended_reason, named.reset_at, named.nonce
+    FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS wanted (account_id, license_id, id)
+    JOIN device named ON named.account_id = wanted.account_id AND named.license_id = wanted.license_id
+        AND named.id = wanted.id
+    UNION ALL
+    SELECT oldest.account_id, oldest.license_id, oldest.id, oldest.fingerprint, oldest.name, oldest.state,
+           oldest.generation, oldest.approved, oldest.activated_at, oldest.last_contact_at, oldest.lease_expires_at,
+           oldest.announced_lease_end, oldest.ended_at, oldest.ended_reason, oldest.reset_at, oldest.nonce
+    FROM unnest($4::uuid[], $5::uuid[], $6::int[]) AS crowded (account_id, license_id, seekers)
+    CROSS JOIN LATERAL (
+        SELECT e.*
+        FROM device e
+        WHERE e.account_id = crowded.account_id AND e.license_id = crowded.license_id AND e.state = 'active'
+        ORDER BY e.lease_expires_at
+        LIMIT crowded.seekers
+    ) AS oldest
+) AS d ON true;
+
+-- name: read_tokens
+SELECT t.id, t.expires_at, t.max_uses, t.uses, t.revoked_at
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS wanted (account_id, license_id, id)
+JOIN activation_token t ON t.account_id = wanted.account_id AND t.license_id = wanted.license_id
+    AND t.id = wanted.id;
+
+-- name: extend
+-- Leases that moved and nothing else: no event, so neither audit nor outbox.
+UPDATE device d
+SET last_contact_at = n.last_contact_at, lease_expires_at = n.lease_expires_at, announced_lease_end = NULL
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::timestamptz[])
+    AS n (account_id, license_id, id, last_contact_at, lease_expires_at)
+WHERE d.account_id = n.account_id AND d.license_id = n.license_id AND d.id = n.id;
+
+-- name: write
+-- Everything a batch of events changes, in one statement.
+WITH put_devices AS (
+    INSERT INTO device (account_id, license_id, id, fingerprint, name, state, generation, approved, activated_at,
+                        last_contact_at, lease_expires_at, announced_lease_end, ended_at, ended_reason, reset_at, nonce)
+    SELECT n.account_id, n.license_id, n.id, n.fingerprint, n.name, n.state, n.generation, n.approved,
+           n.activated_at, n.last_contact_at, n.lease_expires_at, n.announced_lease_end, n.ended_at, n.ended_reason,
+           n.reset_at, n.nonce
+    FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::int[], $8::bool[],
+                $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], $13::timestamptz[],
+                $14::text[], $15::timestamptz[], $16::bytea[])
+        AS n (account_id, license_id, id, fingerprint, name, state, generation, approved, activated_at,
+              last_contact_at, lease_expires_at, announced_lease_end, ended_at, ended_reason, reset_at, nonce)
+    ON CONFLICT (account_id, license_id, id) DO UPDATE
+    SET name = excluded.name, state = excluded.state, generation = excluded.generation, approved = excluded.approved,
+        activated_at = excluded.activated_at, last_contact_at = excluded.last_contact_at,
+        lease_expires_at = excluded.lease_expires_at, announced_lease_end = excluded.announced_lease_end,
+        ended_at = excluded.ended_at, ended_reason = excluded.ended_reason, reset_at = excluded.reset_at,
+        nonce = excluded.nonce
+), put_licenses AS (
+    UPDATE license l
+    SET status = n.status, seats_limit = n.seats_limit, seats_allowed = n.seats_allowed, seats_used = n.seats_used,
+        devices_pending = n.devices_pending, version = n.version
+    FROM unnest($17::uuid[], $18::uuid[], $19::text[], $20::int[], $21::int[], $22::int[], $23::int[], $24::bigint[])
+        AS n (account_id, id, status, seats_limit, seats_allowed, seats_used, devices_pending, version)
+    WHERE l.account_id = n.account_id AND l.id = n.id
+), put_audit AS (
+    INSERT INTO audit (account_id, license_id, version, at, actor, event, device_id, generation, reason, seats_used,
+                       seats_allowed)
+    SELECT n.account_id, n.license_id, n.version, $36::timestamptz, n.actor, n.event, n.device_id, n.generation, n.reason,
+           n.seats_used, n.seats_allowed
+    FROM unnest($25::uuid[], $26::uuid[], $27::bigint[], $28::text[], $29::text[], $30::uuid[], $31::int[],
+                $32::text[], $33::int[], $34::int[])
+        AS n (account_id, license_id, version, actor, event, device_id, generation, reason, seats_used, seats_allowed)
+)
+INSERT INTO outbox (account_id, license_id, version, fact, created_at)
+SELECT n.account_id, n.license_id, n.version, n.fact, $36::timestamptz
+FROM unnest($25::uuid[], $26::uuid[], $27::bigint[], $35::text[]) AS n (account_id, license_id, version, fact);
+
+-- name: use_tokens
+UPDATE activation_token t
+SET uses = t.uses + n.uses
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::int[]) AS n (account_id, license_id, id, uses)
+WHERE t.account_id = n.account_id AND t.license_id = n.license_id AND t.id = n.id;

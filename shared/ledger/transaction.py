@@ -1,0 +1,273 @@
+"""One batch of commands in one transaction: lock, read, decide, write, COMMIT.
+
+- The clock and the devices are read in a statement after the lock: an older snapshot would oversell.
+- Commands of one license see each other's effects in the order in which they came.
+- A batch in which nothing changed is rolled back: a refusal costs no flush.
+- An error at COMMIT leaves the outcome unknown, and is said so.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from shared.ledger.connections import Connection
+from shared.ledger.rows import columns, device_of, license_of, token_of
+from shared.ledger.statements import load
+from shared.licensing import facts
+from shared.licensing.decide import decide
+from shared.licensing.model import (
+    Activate,
+    ActivationToken,
+    Change,
+    Command,
+    Decision,
+    Device,
+    DeviceCommand,
+    Event,
+    Granted,
+    License,
+)
+
+_SQL = load("ledger.sql")
+
+SEEKERS_LIMIT = 64
+"""At most so many ended leases of one full license are freed by one batch."""
+
+Key = tuple[UUID, UUID]
+
+
+class OutcomeUnknownError(Exception):
+    """The connection failed at COMMIT: the commands may have taken effect or not. Asking again tells."""
+
+
+class LicenseNotFoundError(LookupError):
+    """A command named a license that does not exist in its account."""
+
+
+@dataclass(slots=True)
+class Case:
+    """One license of the batch as the commands move it, and what is to be written for it."""
+
+    license: License
+    base_version: int
+    devices: dict[UUID, Device] = field(default_factory=dict)
+    seen: dict[UUID, Device] = field(default_factory=dict)
+    changed: dict[UUID, Device] = field(default_factory=dict)
+    events: list[tuple[Event, Command]] = field(default_factory=list)
+
+    def change(self) -> Change:
+        return Change(
+            license=self.license,
+            base_version=self.base_version,
+            devices=tuple((self.seen | self.changed).values()),
+        )
+
+
+@dataclass(slots=True)
+class Outcome:
+    """A decision for each command (None: its license is held by another transaction), and what was committed."""
+
+    decisions: list[Decision | None]
+    changes: list[Change]
+    now: datetime | None
+
+
+async def transact(connection: Connection, commands: Sequence[Command], *, wait: bool) -> Outcome:
+    """Decide and commit `commands`. With `wait`, wait for licenses that others hold; else leave them out.
+
+    Raises `OutcomeUnknownError` at COMMIT and whatever asyncpg raises before; then nothing was changed.
+    """
+    await connection.execute("BEGIN")
+    try:
+        cases = await _lock(connection, commands, wait=wait)
+        if not cases:
+            await connection.execute("ROLLBACK")
+            return Outcome([None] * len(commands), [], None)
+        now = await _read(connection, cases, commands)
+        tokens = await _read_tokens(connection, commands)
+        decisions, uses = _decide_all(cases, tokens, commands, now)
+        wrote = await _write(connection, cases.values(), uses, now)
+    except BaseException:
+        await _roll_back(connection)
+        raise
+    await _end(connection, "COMMIT" if wrote else "ROLLBACK")
+    return Outcome(decisions, [case.change() for case in cases.values()], now)
+
+
+async def _lock(connection: Connection, commands: Sequence[Command], *, wait: bool) -> dict[Key, Case]:
+    wanted = {(command.account_id, command.license_id) for command in commands}
+    rows = await connection.fetch(_SQL["lock" if wait else "lock_free"], *columns(wanted, 2))
+    licenses = [license_of(row) for row in rows]
+    return {(one.account_id, one.id): Case(one, one.version) for one in licenses}
+
+
+async def _read(connection: Connection, cases: dict[Key, Case], commands: Sequence[Command]) -> datetime:
+    named = {
+        (command.account_id, command.license_id, command.device_id)
+        for command in commands
+        if isinstance(command, DeviceCommand) and (command.account_id, command.license_id) in cases
+    }
+    seekers = Counter((command.account_id, command.license_id) for command in commands if isinstance(command, Activate))
+    crowded = [
+        (*key, min(seekers[key], SEEKERS_LIMIT))
+        for key, case in cases.items()
+        if seekers[key] and case.license.seats_used + seekers[key] > case.license.seats_limit
+    ]
+    rows = await connection.fetch(_SQL["read"], *columns(named, 3), *columns(crowded, 3))
+    for row in rows:
+        if row["id"] is not None:
+            device = device_of(row)
+            cases[device.account_id, device.license_id].devices[device.id] = device
+    now: datetime = rows[0]["now"]
+    return now
+
+
+async def _read_tokens(connection: Connection, commands: Sequence[Command]) -> dict[UUID, ActivationToken]:
+    wanted = {
+        (command.account_id, command.license_id, command.token_id)
+        for command in commands
+        if isinstance(command, Activate) and command.token_id is not None
+    }
+    if not wanted:
+        return {}
+    rows = await connection.fetch(_SQL["read_tokens"], *columns(wanted, 3))
+    return {token.id: token for token in map(token_of, rows)}
+
+
+def _decide_all(
+    cases: dict[Key, Case], tokens: dict[UUID, ActivationToken], commands: Sequence[Command], now: datetime
+) -> tuple[list[Decision | None], Counter[tuple[UUID, UUID, UUID]]]:
+    decisions: list[Decision | None] = []
+    uses: Counter[tuple[UUID, UUID, UUID]] = Counter()
+    for command in commands:
+        case = cases.get((command.account_id, command.license_id))
+        if case is None:
+            decisions.append(None)
+            continue
+        token_id = command.token_id if isinstance(command, Activate) else None
+        token = _after_uses(tokens.get(token_id), uses, command) if token_id else None
+        decision = decide(case.license, case.devices, token, command, now)
+        _apply(case, command, decision)
+        if decision.token_used is not None:
+            uses[command.account_id, command.license_id, decision.token_used] += 1
+        decisions.append(decision)
+    return decisions, uses
+
+
+def _after_uses(
+    token: ActivationToken | None, uses: Counter[tuple[UUID, UUID, UUID]], command: Command
+) -> ActivationToken | None:
+    if token is None or not (used := uses[command.account_id, command.license_id, token.id]):
+        return token
+    return ActivationToken(
+        id=token.id,
+        expires_at=token.expires_at,
+        max_uses=token.max_uses,
+        uses=token.uses + used,
+        revoked_at=token.revoked_at,
+    )
+
+
+def _apply(case: Case, command: Command, decision: Decision) -> None:
+    case.license = decision.license
+    for device in decision.devices:
+        case.devices[device.id] = case.changed[device.id] = device
+    case.events.extend((event, command) for event in decision.events)
+    if isinstance(decision.answer, Granted) and decision.answer.device is not None:
+        case.seen[decision.answer.device.id] = decision.answer.device
+
+
+async def _write(
+    connection: Connection, cases: Sequence[Case] | Any, uses: Counter[tuple[UUID, UUID, UUID]], now: datetime
+) -> bool:
+    """Write what changed; False when nothing did."""
+    moved = [device for case in cases if not case.events for device in case.changed.values()]
+    eventful = [case for case in cases if case.events]
+    if moved:
+        leases = [(d.account_id, d.license_id, d.id, d.last_contact_at, d.lease_expires_at) for d in moved]
+        await connection.execute(_SQL["extend"], *columns(leases, 5))
+    if eventful:
+        await connection.execute(_SQL["write"], *_write_arguments(eventful, now))
+    if uses:
+        await connection.execute(_SQL["use_tokens"], *columns([(*key, count) for key, count in uses.items()], 4))
+    return bool(moved or eventful)
+
+
+def _write_arguments(cases: Sequence[Case], now: datetime) -> list[Any]:
+    events = [_event_row(case.license, event, command, now) for case in cases for event, command in case.events]
+    return [
+        *columns([_device_row(device) for case in cases for device in case.changed.values()], 16),
+        *columns([_license_row(case.license) for case in cases], 8),
+        *columns(events, 11),
+        now,
+    ]
+
+
+def _device_row(device: Device) -> tuple[Any, ...]:
+    return (
+        device.account_id,
+        device.license_id,
+        device.id,
+        device.fingerprint,
+        device.name,
+        device.state,
+        device.generation,
+        device.approved,
+        device.activated_at,
+        device.last_contact_at,
+        device.lease_expires_at,
+        device.announced_lease_end,
+        device.ended_at,
+        device.ended_reason,
+        device.reset_at,
+        device.nonce,
+    )
+
+
+def _license_row(license: License) -> tuple[Any, ...]:
+    return (
+        license.account_id,
+        license.id,
+        license.status,
+        license.seats_limit,
+        license.seats_allowed,
+        license.seats_used,
+        license.devices_pending,
+        license.version,
+    )
+
+
+def _event_row(license: License, event: Event, command: Command, now: datetime) -> tuple[Any, ...]:
+    device = event.device
+    return (
+        license.account_id,
+        license.id,
+        event.version,
+        command.actor,
+        event.kind,
+        device.id if device else None,
+        device.generation if device else None,
+        event.reason,
+        event.seats_used,
+        event.seats_allowed,
+        facts.encode(facts.fact_of(event, license, now)),
+    )
+
+
+async def _end(connection: Connection, verb: str) -> None:
+    try:
+        await connection.execute(verb)
+    except Exception as error:
+        connection.terminate()
+        if verb == "COMMIT":
+            raise OutcomeUnknownError from error
+
+
+async def _roll_back(connection: Connection) -> None:
+    try:
+        await connection.execute("ROLLBACK")
+    except Exception:
+        connection.terminate()

@@ -1,0 +1,84 @@
+"""The device token: what a device shows with each heartbeat, believed without a database read.
+
+- `skd1.` and base64url of: key id (8 bytes, NUL-padded), account, license, device (16 each), generation (u32, big
+  endian), and a MAC: HMAC-SHA-256 truncated to 18 bytes, under the device-token key of that key id.
+- The 78 bytes fill 104 characters with no bit to spare, so each token has one text and any change of it is a forgery.
+- A token says who speaks, not that the seat is held: the generation is for the ledger and the projection to judge.
+- `verify` answers None to anything that this installation has not issued, and never raises.
+"""
+
+import struct
+import uuid
+
+import msgspec
+from cryptography.hazmat.primitives import constant_time, hashes
+from cryptography.hazmat.primitives.hmac import HMAC
+
+from shared.signing import base64url
+from shared.signing.secrets import KEY_ID_LENGTH, MasterSecrets, Purpose
+
+PREFIX = "skd1."
+
+_BODY = struct.Struct(f">{KEY_ID_LENGTH}s16s16s16sI")
+_MAC_BYTES = 18
+_TEXT_LENGTH = len(PREFIX) + (_BODY.size + _MAC_BYTES) * 4 // 3
+
+
+class DeviceClaims(msgspec.Struct, frozen=True, kw_only=True):
+    """Who a token speaks for: one generation (0 to 2^32 - 1) of a device under a license of an account."""
+
+    account: uuid.UUID
+    license: uuid.UUID
+    device: uuid.UUID
+    generation: int
+
+
+class DeviceTokens:
+    """Issues and verifies device tokens."""
+
+    __slots__ = ("_current", "_macs")
+
+    def __init__(self, master: MasterSecrets) -> None:
+        self._current = master.current.encode().ljust(KEY_ID_LENGTH, b"\0")
+        self._macs = {
+            key_id.encode().ljust(KEY_ID_LENGTH, b"\0"): HMAC(
+                master.derive(key_id, Purpose.DEVICE_TOKEN), hashes.SHA256()
+            )
+            for key_id in master.key_ids
+        }
+
+    def issue(self, claims: DeviceClaims) -> str:
+        """The token, under the current key."""
+        body = _BODY.pack(
+            self._current, claims.account.bytes, claims.license.bytes, claims.device.bytes, claims.generation
+        )
+        return PREFIX + base64url.encode(body + _mac(self._macs[self._current], body)).decode()
+
+    def verify(self, text: str) -> DeviceClaims | None:
+        """The claims of a token that was issued here under a key that is still held."""
+        if len(text) != _TEXT_LENGTH or not text.startswith(PREFIX) or not text.isascii():
+            return None
+        token = base64url.decode(text[len(PREFIX) :].encode())
+        if token is None:
+            return None
+        body = token[: _BODY.size]
+        mac = self._macs.get(body[:KEY_ID_LENGTH])
+        if mac is None or not constant_time.bytes_eq(_mac(mac, body), token[_BODY.size :]):
+            return None
+        return _claims(body)
+
+
+def _mac(prepared: HMAC, body: bytes) -> bytes:
+    mac = prepared.copy()
+    mac.update(body)
+    return mac.finalize()[:_MAC_BYTES]
+
+
+def _claims(body: bytes) -> DeviceClaims:
+    _, account, license_id, device, generation = _BODY.unpack(body)
+    return DeviceClaims(
+        account=uuid.UUID(bytes=account),
+        license=uuid.UUID(bytes=license_id),
+        device=uuid.UUID(bytes=device),
+        generation=generation,
+    )
