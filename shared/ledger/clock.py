@@ -6,7 +6,7 @@ Host wall clocks decide nothing. A reading costs half a round trip of error at m
 import time
 from datetime import datetime, timedelta
 
-from shared.ledger.connections import Pool
+from shared.ledger.connections import Pool, UnavailableError
 from shared.ledger.reader import fetch
 from shared.ledger.statements import load
 
@@ -39,7 +39,7 @@ class Clock:
         return self._reading is not None
 
     def now(self) -> datetime:
-        """The database's time. Raises `RuntimeError` before the first reading."""
+        """The database's time. Raises `UnavailableError` before the first reading."""
         if self._reading is None:
-            raise RuntimeError("the database's clock has not been read yet")
+            raise UnavailableError
         return self._reading + timedelta(seconds=time.monotonic() - self._read_at)

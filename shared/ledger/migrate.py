@@ -66,6 +66,7 @@ async def _apply(connection: asyncpg.Connection, known: dict[str, str], history:
     fresh = [name for name in known if name not in history]
     for name in fresh:
         async with connection.transaction():
+            await connection.execute("SET LOCAL lock_timeout = '10s'")
             await connection.execute(known[name])
             await connection.execute(
                 "INSERT INTO schema_migration (name, checksum) VALUES ($1, $2)", name, _checksum(known[name])
@@ -75,3 +76,13 @@ async def _apply(connection: asyncpg.Connection, known: dict[str, str], history:
 
 def _checksum(text: str) -> str:
     return sha256(text.encode()).hexdigest()
+
+
+async def create_database(server_dsn: str, name: str) -> None:
+    """Make the database if it is not there. `server_dsn` is the owner's, to any other database of the server."""
+    connection = await asyncpg.connect(server_dsn, timeout=10)
+    try:
+        if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
+            await connection.execute(f'CREATE DATABASE "{name}"')
+    finally:
+        await connection.close()

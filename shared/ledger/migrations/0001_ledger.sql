@@ -180,7 +180,7 @@ CREATE INDEX outbox_sent ON outbox (sent_at) WHERE sent_at IS NOT NULL;
 
 -- The epoch of Redis's projection: what was written there under a lower one counts as missing.
 CREATE TABLE projection (
-    only boolean PRIMARY KEY DEFAULT true CHECK (only),
+    single boolean PRIMARY KEY DEFAULT true CHECK (single),
     epoch integer NOT NULL CHECK (epoch > 0)
 );
 

@@ -1,0 +1,89 @@
+# Every target makes the .venv it needs. A bare `make` lists the targets.
+
+PYTHON ?= python3
+PORT ?= 8080
+
+VENV := .venv
+BIN := $(VENV)/bin
+MIGRATIONS = $(wildcard shared/ledger/migrations/*.sql)
+# Each migration runs in one transaction under one lock, and the runner sets its time-outs: guards within it and
+# CONCURRENTLY have no place there. Counts of seats fit an integer.
+SQUAWK := $(BIN)/squawk --assume-in-transaction --pg-version=15.0 --reporter=gcc --exclude=prefer-robust-stmts
+SQUAWK := $(SQUAWK),require-concurrent-index-creation,require-lock-timeout,require-statement-timeout,prefer-bigint-over-int
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test check bench format lock clean env env-dev
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: env ## Start everything in one process on PORT (8080), with its own Postgres and Valkey
+	@SEATKEEPER_PARENT_PID=$$PPID PORT=$(PORT) exec $(BIN)/python -m services.standalone
+
+demo: env ## Show the platform at work, end to end, and leave nothing behind
+	@SEATKEEPER_PARENT_PID=$$PPID exec $(BIN)/python -m services.standalone.demo
+
+test: check ## Run all that CI runs: the checks, then every test on real servers
+	@$(BIN)/python -m pytest tests --ignore=tests/unit --durations=15
+
+check: env-dev ## Run format, lint, types, import rules, migrations and unit tests (before each commit)
+	@$(BIN)/ruff format --check --quiet . || { echo 'seatkeeper: run `make format`' >&2; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/python -m mypy --no-error-summary
+	@$(BIN)/python -c 'from importlinter.cli import lint_imports_command as lint; lint()' --no-logo > build/imports.txt 2>&1 \
+		|| { cat build/imports.txt >&2; exit 1; }
+	@$(if $(MIGRATIONS),$(SQUAWK) $(MIGRATIONS))
+	@$(BIN)/python -m pytest tests/unit
+
+bench: env-dev ## Measure this machine
+	@exec $(BIN)/python -m tests.bench
+
+format: env-dev ## Format the code and mend what the linter can
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --quiet --fix .
+
+lock: ## Resolve requirements*.in into requirements*.lock
+	@$(call check-python)
+	@test -x build/uv/bin/uv || { $(PYTHON) -m venv --clear build/uv && build/uv/bin/pip $(PIP_QUIET) install uv; }
+	@$(UV_COMPILE) requirements.in -o requirements.lock
+	@$(UV_COMPILE) requirements-dev.in -c requirements.lock -o requirements-dev.lock
+
+clean: ## Remove .venv, caches and what the standalone keeps
+	@rm -rf $(VENV) build .run .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# -- the environment ---------------------------------------------------------------------------------------------
+# A copy of the lock inside .venv says what is installed. Without any copy the .venv is half made, and made anew.
+
+PIP_QUIET := --quiet --disable-pip-version-check --no-input
+UV_COMPILE := build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --no-header --only-binary :all:
+
+define check-python
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	|| { echo 'seatkeeper: "$(PYTHON)" is not Python 3.11 or newer; name one with PYTHON=…' >&2; exit 1; }; \
+$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	|| { echo 'seatkeeper: "$(PYTHON)" lacks the venv module (Debian: apt-get install python3-venv)' >&2; exit 1; }
+endef
+
+# $(1) the lock to install, $(2) every lock that is satisfied by it
+define install
+mkdir -p build; \
+if cmp -s $(1) $(VENV)/$(1) && $(BIN)/python -c '' 2>/dev/null; then exit 0; fi; \
+$(check-python); \
+if ! test -f $(VENV)/requirements.lock || ! $(BIN)/python -c '' 2>/dev/null; then \
+	echo 'seatkeeper: making $(VENV) (once, some 20 seconds)' >&2; \
+	rm -rf $(VENV); \
+	$(PYTHON) -m venv $(VENV) || { echo 'seatkeeper: "$(PYTHON) -m venv" failed' >&2; exit 1; }; \
+fi; \
+rm -f $(VENV)/requirements.lock $(VENV)/requirements-dev.lock; \
+$(BIN)/python -m pip $(PIP_QUIET) install --require-hashes --no-deps --only-binary :all: -r $(1) \
+	|| { echo 'seatkeeper: pip could not install $(1); its own words are above' >&2; exit 1; }; \
+cp $(2) $(VENV)/
+endef
+
+env:
+	@$(call install,requirements.lock,requirements.lock)
+
+env-dev:
+	@$(call install,requirements-dev.lock,requirements.lock requirements-dev.lock)

@@ -1,0 +1,108 @@
+"""Activate: a device asks for a seat. The same request again gets the same seat, never a second one."""
+
+import time
+from datetime import datetime
+from hashlib import sha256
+from uuid import UUID
+
+import msgspec
+
+from services.activation.access import Access, Denied
+from shared.ledger.ledger import Ledger
+from shared.ledger.reader import LicenseRef
+from shared.licensing.codes import Code
+from shared.licensing.model import Activate, Device, DeviceState, License, Refused, device_id
+from shared.runtime.issuing import IssuedLease, Issuer
+from shared.seats.nonces import WINDOW_S, Nonces
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What a device sends; exactly one of `token` and `license_key`. `timestamp_s` is the device's own clock."""
+
+    token: str | None
+    license_key: str | None
+    fingerprint: str
+    name: str
+    timestamp_s: float
+    nonce: str | None
+
+
+class Activated(msgspec.Struct, frozen=True, kw_only=True):
+    """A seat is held: taken now (`created`) or before."""
+
+    created: bool
+    license: License
+    device: Device
+    lease: IssuedLease
+    device_token: str
+
+
+class Pending(msgspec.Struct, frozen=True, kw_only=True):
+    """No seat yet: the device waits for the vendor's approval."""
+
+    license: License
+    device: Device
+
+
+class NotActivated(msgspec.Struct, frozen=True, kw_only=True):
+    """No seat, and why. `license` is given where one was found."""
+
+    code: Code
+    license: License | None = None
+    denied: Denied | None = None
+
+
+class Activation:
+    """The use case. `now` is the database's time for what is signed; the replay window alone uses the host's."""
+
+    def __init__(self, access: Access, nonces: Nonces, ledger: Ledger, issuer: Issuer) -> None:
+        self._access = access
+        self._nonces = nonces
+        self._ledger = ledger
+        self._issuer = issuer
+
+    async def __call__(self, request: Request, now: datetime) -> Activated | Pending | NotActivated:
+        if abs(request.timestamp_s - time.time()) > WINDOW_S:
+            return NotActivated(code=Code.TIMESTAMP_SKEWED)
+        opened = await self._open(request)
+        if isinstance(opened, Denied):
+            return NotActivated(code=opened.code, denied=opened)
+        ref, token_id = opened
+        nonce = sha256(request.nonce.encode()).digest()[:16] if request.nonce is not None else None
+        if nonce is not None and await self._is_replayed(ref, nonce, request):
+            return NotActivated(code=Code.REPLAYED)
+        decision = await self._ledger.submit(
+            Activate(
+                account_id=ref[0],
+                license_id=ref[1],
+                actor="device",
+                device_id=device_id(ref[1], request.fingerprint),
+                fingerprint=request.fingerprint,
+                name=request.name,
+                nonce=nonce,
+                token_id=token_id,
+            )
+        )
+        if isinstance(decision.answer, Refused):
+            return NotActivated(code=decision.answer.code, license=decision.license)
+        device = decision.answer.device
+        assert device is not None
+        if device.state is DeviceState.PENDING:
+            return Pending(license=decision.license, device=device)
+        return Activated(
+            created=decision.answer.changed,
+            license=decision.license,
+            device=device,
+            lease=await self._issuer.lease(decision.license, device, now),
+            device_token=self._issuer.token(device),
+        )
+
+    async def _open(self, request: Request) -> tuple[LicenseRef, UUID | None] | Denied:
+        if request.token is not None:
+            return await self._access.by_token(request.token)
+        ref = await self._access.by_key(request.license_key or "")
+        return ref if isinstance(ref, Denied) else (ref, None)
+
+    async def _is_replayed(self, ref: LicenseRef, nonce: bytes, request: Request) -> bool:
+        body = sha256(msgspec.msgpack.encode(request)).digest()[:16]
+        return await self._nonces.is_reused(*ref, nonce=nonce, body=body)

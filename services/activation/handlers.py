@@ -1,0 +1,303 @@
+"""Activation over HTTP: requests in, use cases called, answers out. No rule of licensing lives here."""
+
+import time
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from aiohttp import web
+
+from services.activation import activate
+from services.activation.access import Denied
+from services.activation.activate import Activated, Activation, NotActivated, Pending
+from services.activation.devices import Devices, Page
+from services.activation.public_keys import PublicKeys
+from services.activation.release import Releasing
+from services.activation.validate import Validation
+from shared.ledger.clock import Clock
+from shared.licensing.codes import Code
+from shared.licensing.model import Device, DeviceState, Refused
+from shared.runtime.issuing import next_heartbeat_s
+from shared.web.answers import Answer, license_problem, reply, rfc3339
+from shared.web.bodies import KeyText, LongText, ShortText, Text, Timestamp, parse_timestamp, read_json
+from shared.web.endpoints import Route
+from shared.web.problems import ProblemError, problem
+from shared.web.texts import Fault
+
+PENDING_RETRY_S = 30
+PAGE_LIMIT = 500
+
+
+class ActivateBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    fingerprint: Text
+    timestamp: Timestamp
+    license_key: str | None = None
+    token: LongText | None = None
+    nonce: ShortText | None = None
+    name: Text | None = None
+
+
+class ValidateBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    key: str
+    fingerprint: Text | None = None
+
+
+class ReleaseBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    device_id: Text
+    license_key: KeyText
+    generation: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
+
+
+class ActivatedAnswer(Answer, frozen=True, kw_only=True):
+    device_id: UUID
+    state: DeviceState
+    generation: int
+    lease: str
+    valid_until: str
+    lease_expires_at: str | None
+    device_token: str
+    next_heartbeat_in: int
+    limit: int
+    used: int
+
+
+class PendingAnswer(Answer, frozen=True, kw_only=True):
+    device_id: UUID
+    state: DeviceState
+    retry_after: int
+
+
+class ValidAnswer(Answer, frozen=True, kw_only=True):
+    valid: bool
+    code: str
+    full: bool | None = None
+    limit: int | None = None
+    used: int | None = None
+
+
+class ResetAnswer(Answer, frozen=True, kw_only=True):
+    activated: bool
+    last_reset_time: str
+
+
+class DeviceAnswer(Answer, frozen=True, kw_only=True):
+    device_id: UUID
+    name: str
+    fingerprint: str
+    state: DeviceState
+    generation: int
+    activated_at: str | None = None
+    last_contact_at: str | None = None
+    lease_expires_at: str | None = None
+    ended_at: str | None = None
+    ended_reason: str | None = None
+
+
+class DevicesAnswer(Answer, frozen=True, kw_only=True):
+    limit: int
+    used: int
+    devices: list[DeviceAnswer]
+    next: UUID | None = None
+
+
+_activate_body = msgspec.json.Decoder(ActivateBody)
+_validate_body = msgspec.json.Decoder(ValidateBody)
+_release_body = msgspec.json.Decoder(ReleaseBody)
+_SUCCESS = {"success": True}
+
+
+class Handlers:
+    """One method for each route; `routes` lists them."""
+
+    def __init__(
+        self,
+        *,
+        activation: Activation,
+        validation: Validation,
+        releasing: Releasing,
+        devices: Devices,
+        public_keys: PublicKeys,
+        clock: Clock,
+    ) -> None:
+        self._activation = activation
+        self._validation = validation
+        self._releasing = releasing
+        self._devices = devices
+        self._public_keys = public_keys
+        self._clock = clock
+
+    def routes(self) -> list[Route]:
+        return [
+            ("POST", "/v1/activate", "activate", self.activate),
+            ("POST", "/v1/validate", "validate", self.validate),
+            ("POST", "/v1/deactivate", "deactivate", self.deactivate),
+            ("POST", "/api/deactivate", "deactivate", self.deactivate),
+            ("POST", "/v1/reset", "reset", self.reset),
+            ("GET", "/v1/devices", "list_devices", self.list_devices),
+            ("DELETE", "/v1/devices/{device_id}", "delete_device", self.delete_device),
+            ("GET", "/v1/accounts/{account_id}/jwks.json", "account_keys", self.account_keys),
+            ("GET", "/.well-known/jwks.json", "all_keys", self.all_keys),
+        ]
+
+    async def activate(self, request: web.Request) -> web.Response:
+        body = await read_json(request, _activate_body)
+        outcome = await self._activation(_activation_request(body), self._clock.now())
+        if isinstance(outcome, NotActivated):
+            return _not_activated(request, outcome)
+        if isinstance(outcome, Pending):
+            answer = PendingAnswer(device_id=outcome.device.id, state=outcome.device.state, retry_after=PENDING_RETRY_S)
+            return reply(answer, 202)
+        return reply(_activated(outcome), 201 if outcome.created else 200)
+
+    async def validate(self, request: web.Request) -> web.Response:
+        try:
+            body = await read_json(request, _validate_body)
+        except ProblemError as error:
+            error.members["valid"] = False
+            raise
+        validity = await self._validation(body.key, body.fingerprint)
+        if validity.denied is not None:
+            return _denied(request, validity.denied, valid=False)
+        if validity.refused is not None:
+            return problem(request, validity.refused, valid=False, limit=validity.limit, used=validity.used)
+        return reply(
+            ValidAnswer(
+                valid=validity.valid,
+                code=validity.code,
+                full=validity.full,
+                limit=validity.limit,
+                used=validity.used,
+            )
+        )
+
+    async def deactivate(self, request: web.Request) -> web.Response:
+        body = await read_json(request, _release_body)
+        outcome = await self._releasing.deactivate(body.license_key, body.device_id, body.generation)
+        return _refused(request, outcome) if isinstance(outcome, Denied | Refused) else reply(_SUCCESS)
+
+    async def reset(self, request: web.Request) -> web.Response:
+        body = await read_json(request, _release_body)
+        outcome = await self._releasing.reset(body.license_key, body.device_id, body.generation)
+        if isinstance(outcome, Denied | Refused):
+            return _refused(request, outcome)
+        return reply(ResetAnswer(activated=False, last_reset_time=rfc3339(outcome)))
+
+    async def list_devices(self, request: web.Request) -> web.Response:
+        key = _authorized_key(request)
+        states, after, limit = _paging(request)
+        page = await self._devices(key, states=states, after=after, limit=limit)
+        return _denied(request, page) if isinstance(page, Denied) else reply(_page(page))
+
+    async def delete_device(self, request: web.Request) -> web.Response:
+        key = _authorized_key(request)
+        outcome = await self._releasing.deactivate(key, request.match_info["device_id"], None)
+        return _refused(request, outcome) if isinstance(outcome, Denied | Refused) else reply(_SUCCESS)
+
+    async def account_keys(self, request: web.Request) -> web.Response:
+        try:
+            account_id = UUID(request.match_info["account_id"])
+        except ValueError:
+            return problem(request, Code.NOT_FOUND)
+        keys = await self._public_keys.of_account(account_id)
+        return problem(request, Code.NOT_FOUND) if keys is None else reply(keys)
+
+    async def all_keys(self, _request: web.Request) -> web.Response:
+        return reply(await self._public_keys.of_all())
+
+
+def _activation_request(body: ActivateBody) -> activate.Request:
+    if (body.token is None) == (body.license_key is None):
+        raise ProblemError(Code.REQUEST_INVALID, fault=Fault.KEY_OR_TOKEN)
+    timestamp_s = parse_timestamp(body.timestamp)
+    if timestamp_s is None:
+        raise ProblemError(Code.REQUEST_INVALID, fault=Fault.FIELD_VALUE, field="timestamp")
+    return activate.Request(
+        token=body.token,
+        license_key=body.license_key,
+        fingerprint=body.fingerprint,
+        name=body.name or "",
+        timestamp_s=timestamp_s,
+        nonce=body.nonce,
+    )
+
+
+def _activated(outcome: Activated) -> ActivatedAnswer:
+    device, license = outcome.device, outcome.license
+    return ActivatedAnswer(
+        device_id=device.id,
+        state=device.state,
+        generation=device.generation,
+        lease=outcome.lease.text,
+        valid_until=rfc3339(outcome.lease.valid_until),
+        lease_expires_at=_time(device.lease_expires_at),
+        device_token=outcome.device_token,
+        next_heartbeat_in=next_heartbeat_s(license.terms.heartbeat_interval_s),
+        limit=license.seats_limit,
+        used=license.seats_used,
+    )
+
+
+def _not_activated(request: web.Request, outcome: NotActivated) -> web.Response:
+    if outcome.denied is not None:
+        return _denied(request, outcome.denied)
+    skewed = outcome.code is Code.TIMESTAMP_SKEWED
+    server_time = rfc3339(time.time()) if skewed else None
+    return license_problem(request, outcome.code, outcome.license, serverTime=server_time)
+
+
+def _refused(request: web.Request, outcome: Denied | Refused) -> web.Response:
+    return _denied(request, outcome) if isinstance(outcome, Denied) else problem(request, outcome.code)
+
+
+def _denied(request: web.Request, denied: Denied, **members: Any) -> web.Response:
+    fault = Fault.KEY_MISTYPED if denied.fault is not None else None
+    return problem(request, denied.code, fault=fault, **members)
+
+
+def _authorized_key(request: web.Request) -> str:
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "license" or not key.strip():
+        raise ProblemError(Code.LICENSE_KEY_INVALID, fault=Fault.KEY_NOT_SENT)
+    return key.strip()
+
+
+def _paging(request: web.Request) -> tuple[list[DeviceState], UUID, int]:
+    """`state` (repeatable; default those that hold or ask for a seat), `after` and `limit` (1 to 500)."""
+    try:
+        states = [DeviceState(state) for state in request.query.getall("state", ["active", "pending"])]
+        after = UUID(request.query.get("after", str(UUID(int=0))))
+        limit = int(request.query.get("limit", "100"))
+        if not 1 <= limit <= PAGE_LIMIT:
+            raise ValueError
+    except ValueError:
+        raise ProblemError(Code.REQUEST_INVALID, fault=Fault.QUERY) from None
+    return states, after, limit
+
+
+def _page(page: Page) -> DevicesAnswer:
+    return DevicesAnswer(
+        limit=page.license.seats_limit,
+        used=page.license.seats_used,
+        devices=[_device(device) for device in page.devices],
+        next=page.devices[-1].id if page.more else None,
+    )
+
+
+def _device(device: Device) -> DeviceAnswer:
+    return DeviceAnswer(
+        device_id=device.id,
+        name=device.name,
+        fingerprint=device.fingerprint,
+        state=device.state,
+        generation=device.generation,
+        activated_at=_time(device.activated_at),
+        last_contact_at=_time(device.last_contact_at),
+        lease_expires_at=_time(device.lease_expires_at),
+        ended_at=_time(device.ended_at),
+        ended_reason=device.ended_reason,
+    )
+
+
+def _time(moment: datetime | None) -> str | None:
+    return rfc3339(moment) if moment is not None else None

@@ -1,0 +1,10 @@
+"""`python -m services.heartbeat --config FILE`"""
+
+import sys
+
+from services.heartbeat.app import routes
+from services.heartbeat.settings import Settings
+from shared.web.service import main
+
+if __name__ == "__main__":
+    sys.exit(main("heartbeat", Settings, routes))

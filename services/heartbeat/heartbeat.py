@@ -1,0 +1,154 @@
+"""Heartbeat: a device says it is there, and keeps its seat.
+
+Redis answers while Postgres already promises the device its lease (the floor). Every other answer, and every no,
+comes from the ledger, which decides and commits before anything is said.
+"""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import msgspec
+
+from shared.ledger.clock import Clock
+from shared.ledger.ledger import Ledger
+from shared.licensing.codes import Code
+from shared.licensing.leases import valid_until
+from shared.licensing.model import Decision, Device, Extend, License, Reason, Refused, Release
+from shared.runtime.issuing import IssuedLease, Issuer
+from shared.seats.keys import moment
+from shared.seats.projection import Projection, Standing
+from shared.seats.refusals import Refusals
+from shared.signing.device_token import DeviceClaims, DeviceTokens
+
+
+class Alive(msgspec.Struct, frozen=True, kw_only=True):
+    """The seat is kept. `lease` is a newly signed one, where the device's own is due or was not told."""
+
+    device_id: UUID
+    generation: int
+    lease_expires_at: datetime
+    valid_until: datetime
+    interval_s: int
+    lease: IssuedLease | None = None
+
+
+class Left(msgspec.Struct, frozen=True, kw_only=True):
+    """The device gave its seat back."""
+
+    device_id: UUID
+
+
+class Lost(msgspec.Struct, frozen=True, kw_only=True):
+    """No seat any more, or none that may be used now, and why."""
+
+    code: Code
+    reason: Reason | None = None
+
+
+class Heartbeat:
+    def __init__(
+        self,
+        tokens: DeviceTokens,
+        projection: Projection,
+        refusals: Refusals,
+        ledger: Ledger,
+        issuer: Issuer,
+        clock: Clock,
+    ) -> None:
+        self._tokens = tokens
+        self._projection = projection
+        self._refusals = refusals
+        self._ledger = ledger
+        self._issuer = issuer
+        self._clock = clock
+
+    async def __call__(self, token: str, held_until: float | None, *, leave: bool) -> Alive | Left | Lost:
+        """`held_until` is the end of the signed lease that the device holds, seconds since 1970, if it says so."""
+        claims = self._tokens.verify(token)
+        if claims is None:
+            return Lost(code=Code.TOKEN_INVALID)
+        if leave:
+            return await self._leave(claims)
+        seen = await self._projection.contact(claims.account, claims.license, claims.device, claims.generation)
+        now = self._clock.now()
+        if seen.floor_s is not None and seen.standing is not None:
+            alive = _alive_inside_floor(claims, seen.standing, seen.floor_s, now)
+            if held_until is None or not _is_due(held_until, now, seen.standing.offline_grace_s, alive.valid_until):
+                return alive
+        asker = (claims.license, claims.device, claims.generation)
+        if seen.standing is not None and (kept := self._refusals.find(asker, seen.standing.version)) is not None:
+            return Lost(code=kept.code, reason=kept.reason)
+        return await self._ask_ledger(claims, held_until)
+
+    async def _ask_ledger(self, claims: DeviceClaims, held_until: float | None) -> Alive | Lost:
+        decision = await self._ledger.submit(
+            Extend(
+                account_id=claims.account,
+                license_id=claims.license,
+                actor="device",
+                device_id=claims.device,
+                generation=claims.generation,
+            )
+        )
+        if isinstance(decision.answer, Refused):
+            asker = (claims.license, claims.device, claims.generation)
+            self._refusals.keep(asker, decision.license.version, decision.answer)
+            return Lost(code=decision.answer.code, reason=decision.answer.reason)
+        assert decision.answer.device is not None
+        return await self._alive_by_ledger(decision.license, decision.answer.device, held_until)
+
+    async def _alive_by_ledger(self, license: License, device: Device, held_until: float | None) -> Alive:
+        now = self._clock.now()
+        assert device.lease_expires_at is not None
+        until = valid_until(
+            lease_expires_at=device.lease_expires_at,
+            issued_at=now,
+            offline_grace_s=license.terms.offline_grace_s,
+            license_expires_at=license.expires_at,
+        )
+        due = held_until is None or _is_due(held_until, now, license.terms.offline_grace_s, until)
+        return Alive(
+            device_id=device.id,
+            generation=device.generation,
+            lease_expires_at=device.lease_expires_at,
+            valid_until=until,
+            interval_s=license.terms.heartbeat_interval_s,
+            lease=await self._issuer.lease(license, device, now) if due else None,
+        )
+
+    async def _leave(self, claims: DeviceClaims) -> Left | Lost:
+        decision: Decision = await self._ledger.submit(
+            Release(
+                account_id=claims.account,
+                license_id=claims.license,
+                actor="device",
+                device_id=claims.device,
+                generation=claims.generation,
+                reason=Reason.USER,
+            )
+        )
+        if isinstance(decision.answer, Refused):
+            return Lost(code=decision.answer.code)
+        return Left(device_id=claims.device)
+
+
+def _alive_inside_floor(claims: DeviceClaims, standing: Standing, floor_s: int, now: datetime) -> Alive:
+    floor = moment(floor_s)
+    return Alive(
+        device_id=claims.device,
+        generation=claims.generation,
+        lease_expires_at=floor,
+        valid_until=valid_until(
+            lease_expires_at=floor,
+            issued_at=now,
+            offline_grace_s=standing.offline_grace_s,
+            license_expires_at=moment(standing.expires_at_s) if standing.expires_at_s else None,
+        ),
+        interval_s=standing.heartbeat_interval_s,
+    )
+
+
+def _is_due(held_until: float, now: datetime, offline_grace_s: int, could_be: datetime) -> bool:
+    """Whether a signed lease is past half its life, and a new one would last longer."""
+    half = now + timedelta(seconds=offline_grace_s / 2)
+    return held_until < half.timestamp() and held_until < could_be.timestamp()

@@ -1,0 +1,67 @@
+"""The wiring of the standalone: every service's routes and workers on one set of resources.
+
+It uses the same outbox and relay as the separate services, and swaps only the transport: facts stay in the process.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from services.activation.app import routes as activation_routes
+from services.heartbeat.app import projector
+from services.heartbeat.app import routes as heartbeat_routes
+from services.portal.app import routes as portal_routes
+from services.reaper.app import reap, worker
+from services.reaper.reap import Reap
+from services.reaper.settings import Settings
+from shared.facts.relay import Relay
+from shared.facts.transport import InProcess, Receive
+from shared.ledger.outbox import clear_sent, relay_once
+from shared.runtime.resources import Resources, open_resources
+from shared.web.endpoints import add_routes
+
+
+class Standalone(msgspec.Struct, frozen=True, kw_only=True):
+    """Running services: the application to serve, what they stand on, and a pass of the reaper on demand."""
+
+    app: web.Application
+    resources: Resources
+    reap: Reap
+    relay: Relay
+
+
+@asynccontextmanager
+async def open_standalone(settings: Settings, *, receivers: Sequence[Receive] = ()) -> AsyncIterator[Standalone]:
+    """Open all services. `receivers` get every fact besides the projector."""
+    committed = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        resources = await stack.enter_async_context(
+            open_resources(settings, application="seatkeeper-standalone", on_commit=committed.set)
+        )
+        relay = Relay(
+            take=lambda publish: relay_once(resources.pool, publish),
+            transport=InProcess([projector(resources), *receivers]),
+            clear=lambda: clear_sent(resources.pool),
+            woken=committed,
+        )
+        await stack.enter_async_context(_running(relay.run()))
+        await stack.enter_async_context(_running(worker(resources, settings.reaper).run()))
+        app = web.Application()
+        for routes in (activation_routes, heartbeat_routes, portal_routes):
+            add_routes(app, resources.metrics, routes(resources))
+        yield Standalone(app=app, resources=resources, reap=reap(resources, settings.reaper), relay=relay)
+
+
+@asynccontextmanager
+async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

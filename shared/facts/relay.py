@@ -1,0 +1,64 @@
+"""The relay: carries committed facts from the outbox to the transport, woken by each commit.
+
+`take(publish)` hands the oldest unsent facts to `publish` and marks them only when it returned; it says how many.
+Failures are logged and tried again, ever more slowly up to half a minute; facts wait safely in the outbox.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+from shared.facts.transport import Transport
+
+_log = structlog.get_logger()
+
+IDLE_S = 1.0
+SLOWEST_S = 30.0
+CLEAR_EVERY_S = 60.0
+
+Take = Callable[[Callable[[Sequence[str]], Awaitable[None]]], Awaitable[int]]
+
+
+class Relay:
+    """Runs until cancelled. `woken` is set by each commit; `clear` removes what was sent long ago."""
+
+    def __init__(
+        self, *, take: Take, transport: Transport, clear: Callable[[], Awaitable[None]], woken: asyncio.Event
+    ) -> None:
+        self._take = take
+        self._transport = transport
+        self._clear = clear
+        self._woken = woken
+
+    async def drain(self) -> None:
+        """Hand over everything that is unsent now."""
+        while await self._take(self._transport.publish):
+            pass
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        failures, clear_at = 0, loop.time() + CLEAR_EVERY_S
+        while True:
+            try:
+                await self.drain()
+                if loop.time() >= clear_at:
+                    clear_at = loop.time() + CLEAR_EVERY_S
+                    await self._clear()
+                failures = 0
+            except Exception as error:
+                failures += 1
+                _log.warning("relay.failed", error=repr(error), failures=failures)
+            await self._rest(failures)
+
+    async def _rest(self, failures: int) -> None:
+        if failures:
+            await asyncio.sleep(random.uniform(0.1, min(SLOWEST_S, 0.2 * 2**failures)))  # noqa: S311 - jitter
+            return
+        try:
+            async with asyncio.timeout(IDLE_S):
+                await self._woken.wait()
+        except TimeoutError:
+            return
+        self._woken.clear()

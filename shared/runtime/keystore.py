@@ -1,0 +1,57 @@
+"""The accounts' signing keys, opened for this process and read again every minute so that rotation reaches it."""
+
+import time
+from collections.abc import Sequence
+from uuid import UUID
+
+import msgspec
+
+from shared.batching import Batcher
+from shared.ledger.reader import Reader, StoredKey
+from shared.signing.keyring import SealedKey, unseal
+from shared.signing.keys import SigningKey, load_signing_key
+from shared.signing.secrets import MasterSecrets
+
+LIFE_S = 60.0
+
+
+class AccountKeys(msgspec.Struct, frozen=True, kw_only=True):
+    """An account's newest leaf key with its certificate, and the public halves that verify what it signed."""
+
+    signer: SigningKey
+    certificate: str
+    public: dict[str, bytes]
+
+
+class Keystore:
+    def __init__(self, reader: Reader, secrets: MasterSecrets) -> None:
+        self._reader = reader
+        self._secrets = secrets
+        self._opened: dict[UUID, tuple[float, AccountKeys]] = {}
+        self._loader: Batcher[UUID, AccountKeys | None] = Batcher(self._load_all)
+
+    async def account(self, account_id: UUID) -> AccountKeys | None:
+        """The account's keys; None when there is no such account. Raises `UnavailableError`."""
+        opened = self._opened.get(account_id)
+        if opened is not None and time.monotonic() < opened[0]:
+            return opened[1]
+        return await self._loader.ask(account_id)
+
+    async def _load_all(self, account_ids: Sequence[UUID]) -> list[AccountKeys | None]:
+        return [await self._load(account_id) for account_id in account_ids]
+
+    async def _load(self, account_id: UUID) -> AccountKeys | None:
+        leaves = [key for key in await self._reader.account_keys(account_id) if key.role == "leaf"]
+        if not leaves:
+            return None
+        keys = AccountKeys(
+            signer=self._open(account_id, leaves[0]),
+            certificate=leaves[0].certificate or "",
+            public={key.kid: key.public_key for key in leaves},
+        )
+        self._opened[account_id] = (time.monotonic() + LIFE_S, keys)
+        return keys
+
+    def _open(self, account_id: UUID, key: StoredKey) -> SigningKey:
+        sealed = SealedKey(key_id=key.sealed_with, sealed=key.sealed)
+        return load_signing_key(unseal(self._secrets, account_id, key.kid, sealed), "leaf")

@@ -1,0 +1,126 @@
+"""The life of a service process: start, serve, drain, stop.
+
+Rules: SIGTERM and SIGINT set one event, a second signal changes nothing. Draining has a fixed order: readiness turns
+false, the public port closes, requests in flight get up to `drain_s`, the application cleans up (the reverse of its
+start-up), the health port closes last. What cannot start is told in one line.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from typing import Any, Literal
+
+import structlog
+import uvloop
+from aiohttp import web
+
+from shared.runtime.sections import Server
+
+BACKLOG = 2048
+CUT_OFF_S = 0.5  # what is left to a handler that outlived the drain, before it is cancelled
+# aiohttp closes a connection that idles, or sends no whole header, for the keep-alive time; a slow body is timed by its
+# reader. Nothing is inflated; an unread body is lingered on briefly, so that the client can read its refusal.
+PROTOCOL_OPTIONS: dict[str, Any] = {
+    "access_log": None,
+    "keepalive_timeout": 75.0,
+    "lingering_time": 2.0,
+    "auto_decompress": False,
+    "handler_cancellation": False,
+}
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class StartError(Exception):
+    """The service cannot start, for a reason that the operator can mend; the text is one line."""
+
+
+class Readiness:
+    """What `/readyz` says: `starting`, `serving` or `draining`."""
+
+    __slots__ = ("phase",)
+
+    def __init__(self) -> None:
+        self.phase: Literal["starting", "serving", "draining"] = "starting"
+
+
+READINESS = web.AppKey("readiness", Readiness)
+
+
+def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> int:
+    """Run `main(stop)` on uvloop until it returns; the exit code. `stop` is set by SIGTERM and SIGINT."""
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_until_stopped(main))
+    except StartError as failure:
+        print(failure, file=sys.stderr)
+        return 1
+    except Exception:
+        _log.exception("service failed")
+        return 1
+    return 0
+
+
+async def serve(app: web.Application, server: Server, health: web.Application | None, stop: asyncio.Event) -> None:
+    """Serve `app`, and `health` on its own port, until `stop` is set; then drain."""
+    readiness = health.get(READINESS) if health is not None else None
+    async with AsyncExitStack() as stack:
+        if health is not None:
+            await _listen(stack, health, server.health_host, server.health_port, reuse_port=server.reuse_port)
+        public = await _listen(stack, app, server.host, server.port, reuse_port=server.reuse_port)
+        _enter(readiness, "serving")
+        _log.info("serving", addresses=[list(address[:2]) for address in public.addresses])
+        await stop.wait()
+        _enter(readiness, "draining")
+        await _drain(public, server.drain_s)
+    _log.info("stopped")
+
+
+async def _until_stopped(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await main(stop)
+
+
+async def _listen(
+    stack: AsyncExitStack, app: web.Application, host: str, port: int, *, reuse_port: bool
+) -> web.AppRunner:
+    runner = web.AppRunner(app, shutdown_timeout=CUT_OFF_S, **PROTOCOL_OPTIONS)
+    stack.push_async_callback(runner.cleanup)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port, backlog=BACKLOG, reuse_port=reuse_port or None).start()
+    except OSError as error:
+        raise StartError(f"cannot listen on {host}:{port}: {_reason(error)}") from None
+    return runner
+
+
+async def _drain(runner: web.AppRunner, drain_s: float) -> None:
+    """Close the listening sockets and idle connections, and wait for the busy ones."""
+    for site in list(runner.sites):
+        await site.stop()
+    await asyncio.sleep(0)  # lets requests that have arrived begin
+    if (connections := runner.server) is None:
+        return
+    connections.pre_shutdown()
+    try:
+        async with asyncio.timeout(drain_s):
+            await connections.shutdown(drain_s + 1)
+    except TimeoutError:
+        _log.warning("requests cut off at the end of the drain", connections=len(connections.connections))
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, socket.gaierror) or error.errno is None:
+        return error.strerror or str(error)
+    return os.strerror(error.errno)
+
+
+def _enter(readiness: Readiness | None, phase: Literal["serving", "draining"]) -> None:
+    if readiness is not None:
+        readiness.phase = phase

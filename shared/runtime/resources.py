@@ -1,0 +1,136 @@
+"""What every service stands on, opened in order and closed in reverse: Postgres, Redis, keys, ledger, pulse.
+
+The only place where these parts are put together. A service starts with Postgres or Redis away and says so in
+`/readyz`; the pulse goes on trying.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+
+import msgspec
+from prometheus_client import CollectorRegistry
+
+from shared.ledger.catalog import Catalog
+from shared.ledger.clock import Clock
+from shared.ledger.connections import LOST, Pool, open_pool
+from shared.ledger.ledger import Ledger
+from shared.ledger.migrate import pending
+from shared.ledger.reader import Reader
+from shared.licensing.model import Change
+from shared.runtime.issuing import Issuer
+from shared.runtime.keystore import Keystore
+from shared.runtime.metrics import Metrics
+from shared.runtime.pulse import beat, run_pulse
+from shared.runtime.sections import Log, Postgres, Redis, Secrets, Server
+from shared.seats.connection import RedisConnection
+from shared.seats.nonces import Nonces
+from shared.seats.projection import Clock as ProjectionClock
+from shared.seats.projection import Projection
+from shared.seats.refusals import Refusals
+from shared.seats.watermark import Watermark
+from shared.signing.device_token import DeviceTokens
+from shared.signing.license_key_hash import LicenseKeyHasher
+from shared.signing.secrets import MasterSecrets, Purpose
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings that every service takes; one that needs more adds its own section."""
+
+    server: Server = msgspec.field(default_factory=Server)
+    postgres: Postgres
+    redis: Redis
+    secrets: Secrets
+    log: Log = msgspec.field(default_factory=Log)
+
+
+class Resources(msgspec.Struct, frozen=True, kw_only=True):
+    """Open connections and the parts built on them; good until the context that made them ends."""
+
+    pool: Pool
+    clock: Clock
+    ledger: Ledger
+    reader: Reader
+    catalog: Catalog
+    redis: RedisConnection
+    projection: Projection
+    nonces: Nonces
+    refusals: Refusals
+    keystore: Keystore
+    issuer: Issuer
+    device_tokens: DeviceTokens
+    license_keys: LicenseKeyHasher
+    management_tokens: LicenseKeyHasher
+    secrets: MasterSecrets
+    metrics: Metrics
+
+    async def check_postgres(self) -> str | None:
+        """What keeps this process from deciding anything, if something does."""
+        if not self.clock.known:
+            return "not reached yet"
+        try:
+            lacking = await pending(self.pool)
+        except LOST:
+            return "out of reach"
+        return f"migrations to run: {', '.join(lacking)}" if lacking else None
+
+
+@asynccontextmanager
+async def open_resources(
+    settings: Settings, *, application: str, on_commit: Callable[[], None] = lambda: None
+) -> AsyncIterator[Resources]:
+    """Open everything. `on_commit` is called after each commit that may have left facts in the outbox."""
+    pool = await open_pool(
+        settings.postgres.dsn.reveal(),
+        application=application,
+        size=settings.postgres.pool_size,
+        statement_timeout_s=settings.postgres.statement_timeout_s,
+    )
+    redis = RedisConnection(settings.redis.url.reveal(), timeout_s=settings.redis.timeout_ms / 1000)
+    resources = _build(settings, pool, redis, on_commit)
+    watermark = Watermark(redis, resources.clock.raise_epoch)
+    await beat(resources.clock, watermark)
+    pulse = asyncio.create_task(run_pulse(resources.clock, watermark))
+    try:
+        yield resources
+    finally:
+        await resources.ledger.close()
+        pulse.cancel()
+        with suppress(asyncio.CancelledError):
+            await pulse
+        await redis.close()
+        await pool.close()
+
+
+def _build(settings: Settings, pool: Pool, redis: RedisConnection, on_commit: Callable[[], None]) -> Resources:
+    secrets = MasterSecrets(settings.secrets.decoded(), settings.secrets.current)
+    clock = Clock(pool)
+    reader = Reader(pool)
+    keystore = Keystore(reader, secrets)
+    tokens = DeviceTokens(secrets)
+    projection = Projection(redis, ProjectionClock(now_s=lambda: clock.now().timestamp(), epoch=lambda: clock.epoch))
+
+    async def after_commit(changes: Sequence[Change]) -> None:
+        on_commit()
+        await projection.push(changes)
+
+    metrics = Metrics(CollectorRegistry())
+    ledger = Ledger(pool, after_commit=after_commit)
+    return Resources(
+        pool=pool,
+        clock=clock,
+        ledger=ledger,
+        reader=reader,
+        catalog=Catalog(pool),
+        redis=redis,
+        projection=projection,
+        nonces=Nonces(redis),
+        refusals=Refusals(),
+        keystore=keystore,
+        issuer=Issuer(keystore, tokens),
+        device_tokens=tokens,
+        license_keys=LicenseKeyHasher(secrets),
+        management_tokens=LicenseKeyHasher(secrets, Purpose.MANAGEMENT_TOKEN),
+        secrets=secrets,
+        metrics=metrics,
+    )

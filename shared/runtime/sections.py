@@ -1,0 +1,113 @@
+"""The sections of settings that services share.
+
+A service has its own `Settings` struct whose fields are sections, from here or its own:
+
+    class Settings(msgspec.Struct, frozen=True, kw_only=True):
+        server: Server
+        postgres: Postgres
+
+Rules: units stand in names; every number has a range; what must not be read in a log is a `Secret`.
+"""
+
+import base64
+import binascii
+from typing import Annotated, Literal
+
+import msgspec
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+KEY_BYTES = 32
+
+
+class Secret:
+    """A text that shows itself only when asked: `str`, `repr` and formats give `***`."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The text itself, for the driver that needs it."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "***"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a service listens. Port 0 takes any free port."""
+
+    host: str = "0.0.0.0"  # noqa: S104 - a container listens on every address
+    port: Port = 8080
+    health_host: str = "0.0.0.0"  # noqa: S104
+    health_port: Port = 9090
+    drain_s: Annotated[float, msgspec.Meta(ge=0, le=600)] = 10.0
+    reuse_port: bool = False
+
+
+class Postgres(msgspec.Struct, frozen=True, kw_only=True):
+    """The database of the ledger."""
+
+    dsn: Secret
+    pool_size: Annotated[int, msgspec.Meta(ge=1, le=200)] = 8
+    statement_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=300)] = 5.0
+
+
+class Redis(msgspec.Struct, frozen=True, kw_only=True):
+    """The projection."""
+
+    url: Secret
+    timeout_ms: Annotated[int, msgspec.Meta(ge=1, le=60_000)] = 250
+
+
+class Secrets(msgspec.Struct, frozen=True, kw_only=True):
+    """Symmetric keys by id, each the base64 of 32 bytes; `current` names the one that new values are made with.
+
+    In the environment: `k1:BASE64,k2:BASE64`.
+    """
+
+    keys: dict[str, str]
+    current: str
+
+    def __post_init__(self) -> None:
+        faults = [
+            f"the key {key_id!r} is not the base64 of {KEY_BYTES} bytes"
+            for key_id in self.keys
+            if not self._sound(key_id)
+        ]
+        if self.current not in self.keys:
+            faults.append("current names no key of keys")
+        if faults:
+            raise ValueError("; ".join(faults))
+
+    def __repr__(self) -> str:
+        return f"Secrets(keys={sorted(self.keys)}, current={self.current!r})"
+
+    def decoded(self) -> dict[str, bytes]:
+        """The keys as bytes, by id."""
+        return {key_id: base64.b64decode(value, validate=True) for key_id, value in self.keys.items()}
+
+    def _sound(self, key_id: str) -> bool:
+        try:
+            return len(base64.b64decode(self.keys[key_id], validate=True)) == KEY_BYTES
+        except (binascii.Error, ValueError):
+            return False
+
+
+class Log(msgspec.Struct, frozen=True, kw_only=True):
+    """What is logged and how: `auto` is colour on a terminal and JSON lines elsewhere."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"

@@ -1,0 +1,53 @@
+-- Write what the ledger holds, unless something newer is here already. Values are absolute.
+--
+-- KEYS[i]  the license's hash
+-- ARGV     for each license in turn: header, base version, number of devices, then (field, seat) of each;
+--          an empty seat removes the field
+--
+-- Newer (epoch, version) here: ignored. The same, or the base of this change: merged. Older, or a gap: replaced,
+-- so that a field never outlives a change that was missed. Within one generation the later floor and contact stay.
+--
+-- Returns the number of licenses written.
+local function later(old, new)
+    local generation, floor, heard = struct.unpack('<I4I4I4', new)
+    local was_generation, was_floor, was_heard = struct.unpack('<I4I4I4', old)
+    if generation ~= was_generation then
+        return new
+    end
+    return struct.pack('<I4I4I4', generation, math.max(floor, was_floor), math.max(heard, was_heard))
+end
+
+local next, written = 1, 0
+for _, key in ipairs(KEYS) do
+    local header, base, count = ARGV[next], tonumber(ARGV[next + 1]), tonumber(ARGV[next + 2])
+    next = next + 3
+    local epoch, version = struct.unpack('<I4I8', header)
+    local old = redis.call('HGET', key, 'h')
+    local verdict = 'replace'
+    if old then
+        local old_epoch, old_version = struct.unpack('<I4I8', old)
+        if old_epoch > epoch or (old_epoch == epoch and old_version > version) then
+            verdict = 'ignore'
+        elseif old_epoch == epoch and (old_version == version or old_version == base) then
+            verdict = 'merge'
+        end
+    end
+    if verdict == 'replace' and old then
+        redis.call('DEL', key)
+    end
+    if verdict ~= 'ignore' then
+        written = written + 1
+        redis.call('HSET', key, 'h', header)
+        for device = 0, count - 1 do
+            local field, seat = ARGV[next + 2 * device], ARGV[next + 2 * device + 1]
+            if seat == '' then
+                redis.call('HDEL', key, field)
+            else
+                local was = verdict == 'merge' and redis.call('HGET', key, field)
+                redis.call('HSET', key, field, was and later(was, seat) or seat)
+            end
+        end
+    end
+    next = next + 2 * count
+end
+return written

@@ -1,0 +1,13 @@
+-- The headers of licenses: how they stand.
+--
+-- KEYS[i]  the license's hash
+-- ARGV[1]  epoch: older headers count as missing
+--
+-- Returns for each the header, or '' when nothing is known.
+local epoch = tonumber(ARGV[1])
+local answers = {}
+for i, key in ipairs(KEYS) do
+    local header = redis.call('HGET', key, 'h')
+    answers[i] = header and struct.unpack('<I4', header) >= epoch and header or ''
+end
+return answers

@@ -1,0 +1,36 @@
+"""One service as a process: settings, log, resources, routes, probes; the same few steps for all."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+from aiohttp import web
+
+from shared.runtime import lifecycle, logging
+from shared.runtime.resources import Resources, Settings, open_resources
+from shared.runtime.settings import load_or_exit
+from shared.web.endpoints import Route, add_routes
+from shared.web.health import health_app
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+def main(name: str, settings_type: type[AnySettings], routes: Callable[[Resources], list[Route]]) -> int:
+    """Run the service until it is told to stop; returns the process's exit code (2 for faulty settings)."""
+    settings = load_or_exit(settings_type, sys.argv[1:], os.environ, f"services.{name}")
+    logging.configure(settings.log)
+
+    async def serve(stop: asyncio.Event) -> None:
+        async with open_resources(settings, application=f"seatkeeper-{name}") as resources:
+            app = web.Application()
+            add_routes(app, resources.metrics, routes(resources))
+            await lifecycle.serve(app, settings.server, probes(resources), stop)
+
+    return lifecycle.run(serve)
+
+
+def probes(resources: Resources) -> web.Application:
+    """Health, readiness and metrics. Redis is no condition of readiness: without it Postgres answers."""
+    return health_app(resources.metrics, {"postgres": resources.check_postgres}, lifecycle.Readiness())

@@ -1,0 +1,153 @@
+"""What a problem document says to a reader, one table per language.
+
+Rules: every table has an entry for every `Code` and every `Fault` (a test holds this). A detail tells the reader what
+to do next, in one or two sentences, and never repeats a value that the client sent. In a fault, `{field}` is the path
+of a field that our own schema declares.
+"""
+
+from enum import StrEnum
+
+from shared.licensing.codes import Code
+
+
+class Fault(StrEnum):
+    """What exactly is wrong with a request, where the text of its code alone would not tell."""
+
+    EMPTY = "EMPTY"
+    MALFORMED = "MALFORMED"
+    NOT_UTF8 = "NOT_UTF8"
+    TOO_DEEP = "TOO_DEEP"
+    NOT_AN_OBJECT = "NOT_AN_OBJECT"
+    ENCODED = "ENCODED"
+    INCOMPLETE = "INCOMPLETE"
+    FIELD_MISSING = "FIELD_MISSING"
+    FIELD_TYPE = "FIELD_TYPE"
+    FIELD_VALUE = "FIELD_VALUE"
+    FIELD_UNKNOWN = "FIELD_UNKNOWN"
+    KEY_OR_TOKEN = "KEY_OR_TOKEN"  # noqa: S105 - no password
+    KEY_MISTYPED = "KEY_MISTYPED"
+    KEY_NOT_SENT = "KEY_NOT_SENT"
+    BEARER_NOT_SENT = "BEARER_NOT_SENT"
+    QUERY = "QUERY"
+
+
+CODES_EN: dict[Code, tuple[str, str]] = {
+    Code.LICENSE_KEY_INVALID: (
+        "License key not recognised",
+        "Check the license key for typing errors and enter it again. If it is right, ask the vendor for help.",
+    ),
+    Code.TOKEN_INVALID: ("Token not recognised", "Activate again with the license key or a new activation token."),
+    Code.TOKEN_EXPIRED: (
+        "Token expired",
+        "Ask the vendor for a new activation token, or activate with the license key.",
+    ),
+    Code.TOKEN_EXHAUSTED: (
+        "Token used up",
+        "Every use of this activation token is taken. Ask the vendor for a new one, or activate with the license key.",
+    ),
+    Code.TOKEN_REVOKED: (
+        "Token revoked",
+        "The vendor withdrew this token. Ask the vendor for a new one, or activate with the license key.",
+    ),
+    Code.REQUEST_INVALID: ("Request not valid", "Correct the request and send it again."),
+    Code.REQUEST_TOO_LARGE: ("Request too large", "Send a smaller body: at most {limit} bytes are accepted."),
+    Code.NOT_FOUND: ("Nothing here", "Check the path of the request."),
+    Code.METHOD_NOT_ALLOWED: ("Method not allowed", "Use one of the methods listed in the Allow header."),
+    Code.TIMESTAMP_SKEWED: (
+        "Timestamp too far from the server's time",
+        "Set the device's clock right, or send the request again with the time given in serverTime.",
+    ),
+    Code.REPLAYED: ("Request already used", "Send a new request with a fresh nonce and timestamp."),
+    Code.LICENSE_SUSPENDED: ("License suspended", "Ask the vendor to reinstate the license, then try again."),
+    Code.LICENSE_EXPIRED: ("License expired", "Renew the license with the vendor, then try again."),
+    Code.LICENSE_REVOKED: ("License revoked", "This license cannot be used any more. Ask the vendor for a new one."),
+    Code.DEVICE_LIMIT_EXCEEDED: (
+        "Every seat is taken",
+        "Free a device of this license, or ask the vendor for more seats, then activate again.",
+    ),
+    Code.DEVICE_NOT_ALLOWED: (
+        "Device not allowed",
+        "The license does not allow this device. Use a device that it covers, or ask the vendor.",
+    ),
+    Code.DEVICE_BLOCKED: ("Device blocked", "The vendor blocked this device. Ask the vendor to unblock it."),
+    Code.DEVICE_NOT_FOUND: ("Device not found", "Check the device id and that it belongs to this license."),
+    Code.LEASE_LOST: ("Seat lost", "This device no longer holds a seat. Activate it again."),
+    Code.OVERLOADED: ("Server busy", "Try again after the time given in Retry-After."),
+    Code.OUTCOME_UNKNOWN: (
+        "Outcome unknown",
+        "The change may or may not have been made. Repeat the same request: a repeat never takes a second seat.",
+    ),
+    Code.INTERNAL: ("Internal error", "Try again. If it keeps failing, report the id of this answer to the operator."),
+}
+
+CODES_ZH: dict[Code, tuple[str, str]] = {
+    Code.LICENSE_KEY_INVALID: (
+        "无法识别许可证密钥",
+        "请检查许可证密钥是否输入有误后重试。如确认无误，请联系软件供应商。",
+    ),
+    Code.TOKEN_INVALID: ("无法识别令牌", "请使用许可证密钥或新的激活令牌重新激活。"),
+    Code.TOKEN_EXPIRED: ("令牌已过期", "请向软件供应商索取新的激活令牌，或使用许可证密钥激活。"),
+    Code.TOKEN_EXHAUSTED: (
+        "令牌次数已用完",
+        "此激活令牌的可用次数已用完。请向软件供应商索取新的令牌，或使用许可证密钥激活。",
+    ),
+    Code.TOKEN_REVOKED: ("令牌已撤销", "软件供应商已撤销此令牌。请索取新的令牌，或使用许可证密钥激活。"),
+    Code.REQUEST_INVALID: ("请求无效", "请更正请求内容后重新发送。"),
+    Code.REQUEST_TOO_LARGE: ("请求过大", "请减小请求正文：最多接受 {limit} 字节。"),
+    Code.NOT_FOUND: ("资源不存在", "请检查请求路径。"),
+    Code.METHOD_NOT_ALLOWED: ("不支持该请求方法", "请使用 Allow 响应头中列出的方法。"),
+    Code.TIMESTAMP_SKEWED: ("时间戳与服务器时间相差过大", "请校准设备时钟，或使用 serverTime 给出的时间重新发送请求。"),
+    Code.REPLAYED: ("请求已被使用", "请使用新的随机数和时间戳发送新的请求。"),
+    Code.LICENSE_SUSPENDED: ("许可证已暂停", "请联系软件供应商恢复许可证后重试。"),
+    Code.LICENSE_EXPIRED: ("许可证已过期", "请向软件供应商续订许可证后重试。"),
+    Code.LICENSE_REVOKED: ("许可证已吊销", "此许可证不能再使用。请向软件供应商获取新的许可证。"),
+    Code.DEVICE_LIMIT_EXCEEDED: ("席位已用完", "请先释放此许可证下的一台设备，或向软件供应商增购席位，然后重新激活。"),
+    Code.DEVICE_NOT_ALLOWED: ("不允许使用此设备", "许可证不允许此设备。请使用许可范围内的设备，或联系软件供应商。"),
+    Code.DEVICE_BLOCKED: ("设备已被禁用", "软件供应商已禁用此设备。请联系软件供应商解除禁用。"),
+    Code.DEVICE_NOT_FOUND: ("找不到设备", "请检查设备编号，并确认它属于此许可证。"),
+    Code.LEASE_LOST: ("席位已失效", "此设备不再占有席位。请重新激活。"),
+    Code.OVERLOADED: ("服务器繁忙", "请在 Retry-After 给出的时间之后重试。"),
+    Code.OUTCOME_UNKNOWN: ("结果未知", "更改可能已完成，也可能未完成。请重复同一请求：重复请求不会多占席位。"),
+    Code.INTERNAL: ("内部错误", "请重试。如果持续失败，请将此响应中的 id 告知运维人员。"),
+}
+
+FAULTS_EN: dict[Fault, str] = {
+    Fault.EMPTY: "The body is empty. Send a JSON object.",
+    Fault.MALFORMED: "The body is not well-formed JSON. Send one JSON object and nothing after it.",
+    Fault.NOT_UTF8: "The body is not valid UTF-8. Send JSON encoded as UTF-8.",
+    Fault.TOO_DEEP: "The body is nested too deeply. Send a flatter JSON object.",
+    Fault.NOT_AN_OBJECT: "The body is not a JSON object. Send an object, not an array or a single value.",
+    Fault.ENCODED: "The body carries a Content-Encoding. Send it uncompressed.",
+    Fault.INCOMPLETE: "The body did not arrive whole or in time. Send the request again.",
+    Fault.FIELD_MISSING: "The field `{field}` is missing. Add it and send the request again.",
+    Fault.FIELD_TYPE: "The field `{field}` has the wrong type. Correct it and send the request again.",
+    Fault.FIELD_VALUE: "The value of the field `{field}` is not accepted. Correct it and send the request again.",
+    Fault.FIELD_UNKNOWN: "The body has a field that is not known. Remove it and send the request again.",
+    Fault.KEY_OR_TOKEN: "Send either `licenseKey` or `token`, not both.",
+    Fault.KEY_MISTYPED: "This is not a well-formed license key: some of it is mistyped or missing. Enter it again.",
+    Fault.KEY_NOT_SENT: "Send the license key in the header `Authorization: License KEY`.",
+    Fault.BEARER_NOT_SENT: "Send the device token as `deviceToken`, or in the header `Authorization: Bearer TOKEN`.",
+    Fault.QUERY: "A query parameter is not accepted: `state` a device's state, `after` a device id, `limit` 1 to 500.",
+}
+
+FAULTS_ZH: dict[Fault, str] = {
+    Fault.EMPTY: "请求正文为空。请发送一个 JSON 对象。",
+    Fault.MALFORMED: "请求正文不是格式正确的 JSON。请只发送一个 JSON 对象，其后不要有其他内容。",
+    Fault.NOT_UTF8: "请求正文不是有效的 UTF-8。请发送 UTF-8 编码的 JSON。",
+    Fault.TOO_DEEP: "请求正文嵌套过深。请发送层级较少的 JSON 对象。",
+    Fault.NOT_AN_OBJECT: "请求正文不是 JSON 对象。请发送对象，而不是数组或单个值。",
+    Fault.ENCODED: "请求正文带有 Content-Encoding。请不要压缩。",
+    Fault.INCOMPLETE: "请求正文未完整或未及时到达。请重新发送请求。",
+    Fault.FIELD_MISSING: "缺少字段 `{field}`。请补充后重新发送。",
+    Fault.FIELD_TYPE: "字段 `{field}` 的类型不正确。请更正后重新发送。",
+    Fault.FIELD_VALUE: "字段 `{field}` 的值不被接受。请更正后重新发送。",
+    Fault.FIELD_UNKNOWN: "请求正文含有未知字段。请删除后重新发送。",
+    Fault.KEY_OR_TOKEN: "请只提供 `licenseKey` 或 `token` 之一，不要同时提供。",
+    Fault.KEY_MISTYPED: "许可证密钥格式不正确：有字符输错或缺失。请重新输入。",
+    Fault.KEY_NOT_SENT: "请在请求头 `Authorization: License 密钥` 中提供许可证密钥。",
+    Fault.BEARER_NOT_SENT: "请以 `deviceToken` 字段或请求头 `Authorization: Bearer 令牌` 提供设备令牌。",
+    Fault.QUERY: "查询参数无效：`state` 为设备状态，`after` 为设备编号，`limit` 为 1 到 500。",
+}
+
+CODES = {"en": CODES_EN, "zh": CODES_ZH}
+FAULTS = {"en": FAULTS_EN, "zh": FAULTS_ZH}
