@@ -115,6 +115,16 @@ def find_redis() -> Path | None:
     return None
 
 
+def require(program: str, *, package: str) -> None:
+    """Have a program at hand: found, or installed as root; else `ServersMissingError` says what to install."""
+    if shutil.which(program) is not None:
+        return
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        raise ServersMissingError(f"{program} is missing: run 'apt-get install {package}' as root")
+    _apt_get([package], "update", "-qq")
+    _apt_get([package], "install", "-y", "-qq", "--no-install-recommends", package)
+
+
 def _redis_major(program: str) -> int:
     output = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
     version = re.search(r"\bv=(\d+)", output)
@@ -156,7 +166,9 @@ def _apt_get(packages: Sequence[str], *arguments: str) -> None:
 
 def _advice(packages: Sequence[str], why: str) -> str:
     variables = {"postgresql": POSTGRES_VARIABLE, "redis-server": REDIS_VARIABLE}
-    wanted = " and ".join(variables[package] for package in packages)
+    wanted = " and ".join(variables[package] for package in packages if package in variables)
+    if not wanted:
+        return f"{' '.join(packages)} could not be installed ({why}): install it by hand"
     return (
         f"the tests need Postgres {_OLDEST_POSTGRES} and Redis {_OLDEST_REDIS} or newer ({why}):"
         f" run 'apt-get install --no-install-recommends {' '.join(packages)}' as root, or set {wanted}"

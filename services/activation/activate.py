@@ -1,14 +1,13 @@
 """Activate: a device asks for a seat. The same request again gets the same seat, never a second one."""
 
 import time
-from datetime import datetime
 from hashlib import sha256
 from uuid import UUID
 
 import msgspec
 
 from services.activation.access import Access, Denied
-from shared.ledger.ledger import Ledger
+from shared.ledger.ledger import Ledger, LicenseNotFoundError
 from shared.ledger.reader import LicenseRef
 from shared.licensing.codes import Code
 from shared.licensing.model import Activate, Device, DeviceState, License, Refused, device_id
@@ -53,7 +52,7 @@ class NotActivated(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Activation:
-    """The use case. `now` is the database's time for what is signed; the replay window alone uses the host's."""
+    """The use case. `now_s` is the database's time for what is signed; the replay window alone uses the host's."""
 
     def __init__(self, access: Access, nonces: Nonces, ledger: Ledger, issuer: Issuer) -> None:
         self._access = access
@@ -61,7 +60,7 @@ class Activation:
         self._ledger = ledger
         self._issuer = issuer
 
-    async def __call__(self, request: Request, now: datetime) -> Activated | Pending | NotActivated:
+    async def __call__(self, request: Request, now_s: float) -> Activated | Pending | NotActivated:
         if abs(request.timestamp_s - time.time()) > WINDOW_S:
             return NotActivated(code=Code.TIMESTAMP_SKEWED)
         opened = await self._open(request)
@@ -71,18 +70,20 @@ class Activation:
         nonce = sha256(request.nonce.encode()).digest()[:16] if request.nonce is not None else None
         if nonce is not None and await self._is_replayed(ref, nonce, request):
             return NotActivated(code=Code.REPLAYED)
-        decision = await self._ledger.submit(
-            Activate(
-                account_id=ref[0],
-                license_id=ref[1],
-                actor="device",
-                device_id=device_id(ref[1], request.fingerprint),
-                fingerprint=request.fingerprint,
-                name=request.name,
-                nonce=nonce,
-                token_id=token_id,
-            )
+        command = Activate(
+            account_id=ref[0],
+            license_id=ref[1],
+            actor="device",
+            device_id=device_id(ref[1], request.fingerprint),
+            fingerprint=request.fingerprint,
+            name=request.name,
+            nonce=nonce,
+            token_id=token_id,
         )
+        try:
+            decision = await self._ledger.submit(command)
+        except LicenseNotFoundError:
+            return NotActivated(code=Code.LICENSE_KEY_INVALID if token_id is None else Code.TOKEN_INVALID)
         if isinstance(decision.answer, Refused):
             return NotActivated(code=decision.answer.code, license=decision.license)
         device = decision.answer.device
@@ -93,7 +94,7 @@ class Activation:
             created=decision.answer.changed,
             license=decision.license,
             device=device,
-            lease=await self._issuer.lease(decision.license, device, now),
+            lease=await self._issuer.lease(decision.license, device, now_s),
             device_token=self._issuer.token(device),
         )
 

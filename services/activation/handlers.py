@@ -142,7 +142,7 @@ class Handlers:
 
     async def activate(self, request: web.Request) -> web.Response:
         body = await read_json(request, _activate_body)
-        outcome = await self._activation(_activation_request(body), self._clock.now())
+        outcome = await self._activation(_activation_request(body), self._clock.now_s())
         if isinstance(outcome, NotActivated):
             return _not_activated(request, outcome)
         if isinstance(outcome, Pending):
@@ -229,7 +229,7 @@ def _activated(outcome: Activated) -> ActivatedAnswer:
         state=device.state,
         generation=device.generation,
         lease=outcome.lease.text,
-        valid_until=rfc3339(outcome.lease.valid_until),
+        valid_until=rfc3339(outcome.lease.valid_until_s),
         lease_expires_at=_time(device.lease_expires_at),
         device_token=outcome.device_token,
         next_heartbeat_in=next_heartbeat_s(license.terms.heartbeat_interval_s),

@@ -70,7 +70,7 @@ class Validation:
 
     async def _license(self, ref: LicenseRef) -> Validity:
         standing = await self._projection.standing(*ref)
-        if standing is not None and standing.serves(self._clock.now().timestamp()):
+        if standing is not None and standing.serves(self._clock.now_s()):
             return Validity(
                 valid=True, code=VALID, full=standing.full, limit=standing.seats_limit, used=standing.seats_used
             )

@@ -1,5 +1,6 @@
 """Heartbeats over HTTP. The device token comes in the body, or as `Authorization: Bearer TOKEN`."""
 
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
@@ -10,16 +11,19 @@ from shared.ledger.clock import Clock
 from shared.licensing.codes import Code
 from shared.runtime.issuing import next_heartbeat_s
 from shared.web.answers import Answer, reply, rfc3339
-from shared.web.bodies import ShortText, Timestamp, parse_timestamp, read_json
+from shared.web.bodies import Timestamp, parse_timestamp, read_json
 from shared.web.endpoints import Route
 from shared.web.problems import ProblemError, problem
 from shared.web.texts import Fault
+
+Nonce = Annotated[str, msgspec.Meta(max_length=64)]
+"""Only given back, so it may hold anything."""
 
 
 class HeartbeatBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     device_token: str | None = None
     valid_until: Timestamp | None = None
-    nonce: ShortText | None = None
+    nonce: Nonce | None = None
     leave: bool = False
 
 
@@ -67,10 +71,10 @@ class Handlers:
             device_id=alive.device_id,
             state="active",
             generation=alive.generation,
-            lease_expires_at=rfc3339(alive.lease_expires_at),
-            valid_until=rfc3339(alive.valid_until),
+            lease_expires_at=rfc3339(alive.lease_expires_s),
+            valid_until=rfc3339(alive.valid_until_s),
             next_heartbeat_in=next_heartbeat_s(alive.interval_s),
-            server_time=rfc3339(self._clock.now()),
+            server_time=rfc3339(self._clock.now_s()),
             nonce=nonce,
             lease=alive.lease.text if alive.lease is not None else None,
         )

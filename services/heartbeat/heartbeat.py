@@ -4,30 +4,31 @@ Redis answers while Postgres already promises the device its lease (the floor). 
 comes from the ledger, which decides and commits before anything is said.
 """
 
-from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
 
 from shared.ledger.clock import Clock
-from shared.ledger.ledger import Ledger
+from shared.ledger.ledger import Ledger, LicenseNotFoundError
 from shared.licensing.codes import Code
-from shared.licensing.leases import valid_until
+from shared.licensing.leases import valid_until_s
 from shared.licensing.model import Decision, Device, Extend, License, Reason, Refused, Release
-from shared.runtime.issuing import IssuedLease, Issuer
-from shared.seats.keys import moment
+from shared.runtime.issuing import IssuedLease, Issuer, held_until_s
 from shared.seats.projection import Projection, Standing
 from shared.seats.refusals import Refusals
 from shared.signing.device_token import DeviceClaims, DeviceTokens
 
 
 class Alive(msgspec.Struct, frozen=True, kw_only=True):
-    """The seat is kept. `lease` is a newly signed one, where the device's own is due or was not told."""
+    """The seat is kept. `lease` is a newly signed one, where the device's own is due or was not told.
+
+    Times are whole seconds since 1970.
+    """
 
     device_id: UUID
     generation: int
-    lease_expires_at: datetime
-    valid_until: datetime
+    lease_expires_s: int
+    valid_until_s: int
     interval_s: int
     lease: IssuedLease | None = None
 
@@ -67,13 +68,17 @@ class Heartbeat:
         claims = self._tokens.verify(token)
         if claims is None:
             return Lost(code=Code.TOKEN_INVALID)
-        if leave:
-            return await self._leave(claims)
+        try:
+            return await (self._leave(claims) if leave else self._keep(claims, held_until))
+        except LicenseNotFoundError:
+            return Lost(code=Code.TOKEN_INVALID)
+
+    async def _keep(self, claims: DeviceClaims, held_until: float | None) -> Alive | Lost:
         seen = await self._projection.contact(claims.account, claims.license, claims.device, claims.generation)
-        now = self._clock.now()
         if seen.floor_s is not None and seen.standing is not None:
-            alive = _alive_inside_floor(claims, seen.standing, seen.floor_s, now)
-            if held_until is None or not _is_due(held_until, now, seen.standing.offline_grace_s, alive.valid_until):
+            now_s = self._clock.now_s()
+            alive = _alive_inside_floor(claims, seen.standing, seen.floor_s, now_s)
+            if held_until is None or not _is_due(held_until, now_s, seen.standing.offline_grace_s, alive.valid_until_s):
                 return alive
         asker = (claims.license, claims.device, claims.generation)
         if seen.standing is not None and (kept := self._refusals.find(asker, seen.standing.version)) is not None:
@@ -98,22 +103,17 @@ class Heartbeat:
         return await self._alive_by_ledger(decision.license, decision.answer.device, held_until)
 
     async def _alive_by_ledger(self, license: License, device: Device, held_until: float | None) -> Alive:
-        now = self._clock.now()
+        now_s = self._clock.now_s()
+        until_s = held_until_s(license, device, now_s)
+        due = held_until is None or _is_due(held_until, now_s, license.terms.offline_grace_s, until_s)
         assert device.lease_expires_at is not None
-        until = valid_until(
-            lease_expires_at=device.lease_expires_at,
-            issued_at=now,
-            offline_grace_s=license.terms.offline_grace_s,
-            license_expires_at=license.expires_at,
-        )
-        due = held_until is None or _is_due(held_until, now, license.terms.offline_grace_s, until)
         return Alive(
             device_id=device.id,
             generation=device.generation,
-            lease_expires_at=device.lease_expires_at,
-            valid_until=until,
+            lease_expires_s=int(device.lease_expires_at.timestamp()),
+            valid_until_s=until_s,
             interval_s=license.terms.heartbeat_interval_s,
-            lease=await self._issuer.lease(license, device, now) if due else None,
+            lease=await self._issuer.lease(license, device, now_s) if due else None,
         )
 
     async def _leave(self, claims: DeviceClaims) -> Left | Lost:
@@ -132,23 +132,21 @@ class Heartbeat:
         return Left(device_id=claims.device)
 
 
-def _alive_inside_floor(claims: DeviceClaims, standing: Standing, floor_s: int, now: datetime) -> Alive:
-    floor = moment(floor_s)
+def _alive_inside_floor(claims: DeviceClaims, standing: Standing, floor_s: int, now_s: float) -> Alive:
     return Alive(
         device_id=claims.device,
         generation=claims.generation,
-        lease_expires_at=floor,
-        valid_until=valid_until(
-            lease_expires_at=floor,
-            issued_at=now,
+        lease_expires_s=floor_s,
+        valid_until_s=valid_until_s(
+            lease_expires_s=floor_s,
+            issued_s=int(now_s),
             offline_grace_s=standing.offline_grace_s,
-            license_expires_at=moment(standing.expires_at_s) if standing.expires_at_s else None,
+            license_expires_s=standing.expires_at_s,
         ),
         interval_s=standing.heartbeat_interval_s,
     )
 
 
-def _is_due(held_until: float, now: datetime, offline_grace_s: int, could_be: datetime) -> bool:
+def _is_due(held_until: float, now_s: float, offline_grace_s: int, could_be_s: int) -> bool:
     """Whether a signed lease is past half its life, and a new one would last longer."""
-    half = now + timedelta(seconds=offline_grace_s / 2)
-    return held_until < half.timestamp() and held_until < could_be.timestamp()
+    return held_until < now_s + offline_grace_s / 2 and held_until < could_be_s

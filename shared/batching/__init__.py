@@ -79,31 +79,30 @@ class Batcher(Generic[Key, Answer]):
         capacity: int = 16_384,
     ) -> None:
         self._fetch = fetch
-        self._asked: dict[Key, asyncio.Future[Answer]] = {}
+        self._asked: dict[Key, list[asyncio.Future[Answer]]] = {}
         self._loop: GroupLoop[Key] = GroupLoop(self._serve, limit=limit, in_flight=in_flight, capacity=capacity)
 
     async def ask(self, key: Key) -> Answer:
         """The answer for `key`. Raises what `fetch` raised, or `OverloadedError`."""
-        future = self._asked.get(key)
-        if future is None:
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        sharers = self._asked.get(key)
+        if sharers is None:
             self._loop.put(key)
-            future = self._asked[key] = asyncio.get_running_loop().create_future()
-        return await asyncio.shield(future)
+            self._asked[key] = [future]
+        else:
+            sharers.append(future)
+        return await future
 
     async def _serve(self, keys: list[Key]) -> None:
         try:
             answers = await self._fetch(keys)
         except Exception as error:
             for key in keys:
-                self._settle(key, error=error)
+                for future in self._asked.pop(key):
+                    if not future.done():
+                        future.set_exception(error)
         else:
             for key, answer in zip(keys, answers, strict=True):
-                self._settle(key, answer=answer)
-
-    def _settle(self, key: Key, *, answer: Answer | None = None, error: Exception | None = None) -> None:
-        future = self._asked.pop(key)
-        if error is None:
-            future.set_result(answer)  # type: ignore[arg-type]
-        else:
-            future.set_exception(error)
-            future.exception()
+                for future in self._asked.pop(key):
+                    if not future.done():
+                        future.set_result(answer)

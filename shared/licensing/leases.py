@@ -58,12 +58,13 @@ def is_expiring(license: License, device: Device, now: datetime) -> bool:
     return now >= device.lease_expires_at - timedelta(seconds=lead_s)
 
 
-def valid_until(
-    *, lease_expires_at: datetime, issued_at: datetime, offline_grace_s: int, license_expires_at: datetime | None
-) -> datetime:
-    """The end that a signed lease states: never past the server's lease, the offline grace or the license."""
-    until = min(lease_expires_at, issued_at + timedelta(seconds=offline_grace_s))
-    return until if license_expires_at is None else min(until, license_expires_at)
+def valid_until_s(*, lease_expires_s: int, issued_s: int, offline_grace_s: int, license_expires_s: int | None) -> int:
+    """The end that a signed lease states: never past the server's lease, the offline grace or the license.
+
+    Times are whole seconds since 1970, as they are signed and kept in Redis.
+    """
+    until_s = min(lease_expires_s, issued_s + offline_grace_s)
+    return min(until_s, license_expires_s) if license_expires_s else until_s
 
 
 def is_expired(license: License, now: datetime) -> bool:

@@ -1,12 +1,11 @@
 """What a device is given after a commit: its signed lease and its token, and when to be heard again."""
 
 import random
-from datetime import datetime
 
 import msgspec
 
 from shared.ledger.connections import UnavailableError
-from shared.licensing.leases import valid_until
+from shared.licensing.leases import valid_until_s
 from shared.licensing.model import Device, License
 from shared.runtime.keystore import Keystore
 from shared.signing.device_token import DeviceClaims, DeviceTokens
@@ -16,10 +15,10 @@ JITTER = 0.2
 
 
 class IssuedLease(msgspec.Struct, frozen=True, kw_only=True):
-    """A signed lease and the end it states."""
+    """A signed lease and the end it states, in seconds since 1970."""
 
     text: str
-    valid_until: datetime
+    valid_until_s: int
 
 
 class Issuer:
@@ -38,17 +37,12 @@ class Issuer:
             )
         )
 
-    async def lease(self, license: License, device: Device, now: datetime) -> IssuedLease:
+    async def lease(self, license: License, device: Device, now_s: float) -> IssuedLease:
         """Sign what the ledger holds for an active device. Raises `UnavailableError` when no key can be had."""
         keys = await self._keystore.account(license.account_id)
         if keys is None or device.lease_expires_at is None:
             raise UnavailableError
-        until = valid_until(
-            lease_expires_at=device.lease_expires_at,
-            issued_at=now,
-            offline_grace_s=license.terms.offline_grace_s,
-            license_expires_at=license.expires_at,
-        )
+        until_s = held_until_s(license, device, now_s)
         claims = LeaseClaims(
             iss=license.account_id,
             aud=license.terms.product_code,
@@ -56,15 +50,26 @@ class Issuer:
             lic=license.id,
             fp=device.fingerprint,
             gen=device.generation,
-            iat=int(now.timestamp()),
-            nbf=int(now.timestamp()),
-            exp=int(until.timestamp()),
+            iat=int(now_s),
+            nbf=int(now_s),
+            exp=until_s,
             lease_expires_at=int(device.lease_expires_at.timestamp()),
             leaf=keys.certificate,
         )
-        return IssuedLease(text=sign_lease(keys.signer, claims), valid_until=until)
+        return IssuedLease(text=sign_lease(keys.signer, claims), valid_until_s=until_s)
+
+
+def held_until_s(license: License, device: Device, now_s: float) -> int:
+    """The end of a lease that would be signed now for an active device."""
+    assert device.lease_expires_at is not None
+    return valid_until_s(
+        lease_expires_s=int(device.lease_expires_at.timestamp()),
+        issued_s=int(now_s),
+        offline_grace_s=license.terms.offline_grace_s,
+        license_expires_s=int(license.expires_at.timestamp()) if license.expires_at else None,
+    )
 
 
 def next_heartbeat_s(interval_s: int) -> int:
     """The interval with ±20 % jitter, so that devices which began together do not stay together."""
-    return max(1, round(interval_s * random.uniform(1 - JITTER, 1 + JITTER)))  # noqa: S311 - jitter, no secret
+    return max(1, round(interval_s * (1 - JITTER + 2 * JITTER * random.random())))  # noqa: S311 - jitter, no secret

@@ -108,7 +108,7 @@ def _build(settings: Settings, pool: Pool, redis: RedisConnection, on_commit: Ca
     reader = Reader(pool)
     keystore = Keystore(reader, secrets)
     tokens = DeviceTokens(secrets)
-    projection = Projection(redis, ProjectionClock(now_s=lambda: clock.now().timestamp(), epoch=lambda: clock.epoch))
+    projection = Projection(redis, ProjectionClock(now_s=clock.now_s, epoch=lambda: clock.epoch))
 
     async def after_commit(changes: Sequence[Change]) -> None:
         on_commit()

@@ -10,7 +10,7 @@ A license's keys share one hash tag, made from account and license, so that Redi
 """
 
 from base64 import urlsafe_b64encode
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from hashlib import blake2b
 from struct import Struct
@@ -45,6 +45,11 @@ def device_field(device_id: UUID) -> bytes:
     return device_id.bytes[8:]
 
 
+def pack_contact(device_id: UUID, generation: int) -> bytes:
+    """A device's field with the generation that is meant."""
+    return device_id.bytes[8:] + generation.to_bytes(4, "little")
+
+
 def pack_header(epoch: int, license: License) -> bytes:
     terms = license.terms
     return HEADER.pack(
@@ -71,10 +76,6 @@ def pack_seat(device: Device) -> bytes | None:
 def seconds(moment: datetime | None) -> int:
     """Whole seconds since 1970, rounded down so that no floor is later than Postgres's; 0 for none."""
     return 0 if moment is None else min(max(int(moment.timestamp()), 1), 0xFFFFFFFF)
-
-
-def moment(seconds: int) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _tag(account_id: UUID, license_id: UUID) -> bytes:

@@ -5,7 +5,7 @@
 - What it does not know, for whatever reason, is None: missing, an older epoch, Redis away.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -51,11 +51,10 @@ class Standing(NamedTuple):
 
 
 class Contact(NamedTuple):
-    """A device that was heard; `generation` 0 means whichever is current."""
+    """A device that was heard: its license's key, and its field with the generation meant (0: whichever is current)."""
 
     key: bytes
-    field: bytes
-    generation: int
+    asked: bytes
 
 
 class Seen(NamedTuple):
@@ -77,13 +76,13 @@ class Projection:
         self._clock = clock
         scripts = register(connection.client)
         self._contact, self._standing, self._apply = scripts["contact"], scripts["standing"], scripts["apply"]
-        self._contacts: Batcher[Contact, Seen] = Batcher(self._contact_all)
+        self._contacts: Batcher[Contact, Seen] = Batcher(self._contact_all, in_flight=2)
         self._standings: Batcher[bytes, Standing | None] = Batcher(self._standing_all)
 
-    async def contact(self, account_id: UUID, license_id: UUID, device_id: UUID, generation: int) -> Seen:
+    def contact(self, account_id: UUID, license_id: UUID, device_id: UUID, generation: int) -> Awaitable[Seen]:
         """Whether this device may be told yes without asking Postgres. Notes the contact where so."""
         key = keys.license_key(account_id, license_id)
-        return await self._contacts.ask(Contact(key, keys.device_field(device_id), generation))
+        return self._contacts.ask(Contact(key, keys.pack_contact(device_id, generation)))
 
     async def standing(self, account_id: UUID, license_id: UUID) -> Standing | None:
         return await self._standings.ask(keys.license_key(account_id, license_id))
@@ -100,9 +99,15 @@ class Projection:
     async def _contact_all(self, contacts: Sequence[Contact]) -> list[Seen]:
         if self._connection.resting:
             return [UNKNOWN] * len(contacts)
-        asked: list[Any] = [part for contact in contacts for part in (contact.field, contact.generation)]
-        fixed = (self._clock.epoch(), int(self._clock.now_s()), FLOOR_MIN_LEASE_S, FLOOR_AGE_S)
-        answers = await self._connection.attempt(self._contact([contact.key for contact in contacts], [*fixed, *asked]))
+        asked = b"".join([contact.asked for contact in contacts])
+        arguments: list[int | bytes] = [
+            self._clock.epoch(),
+            int(self._clock.now_s()),
+            FLOOR_MIN_LEASE_S,
+            FLOOR_AGE_S,
+            asked,
+        ]
+        answers = await self._connection.attempt(self._contact([contact.key for contact in contacts], arguments))
         return [UNKNOWN] * len(contacts) if answers is None else [_seen(answer) for answer in answers]
 
     async def _standing_all(self, names: Sequence[bytes]) -> list[Standing | None]:

@@ -35,7 +35,7 @@ class Watermark:
             return
         run, now_us = str(info["run_id"]), int(now.timestamp() * 1_000_000)
         if await self._write(epoch(), run, now_us, begin=False) == 0:
-            _log.warning("projection.lost", epoch=epoch())
+            _log.info("projection.begins_anew", after_epoch=epoch())
             await self._raise_epoch(epoch())
             await self._write(epoch(), run, now_us, begin=True)
 

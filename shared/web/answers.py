@@ -1,6 +1,7 @@
 """What answers share: camelCase structs, times as RFC 3339 in UTC, and refusals about a license."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -24,9 +25,13 @@ def reply(answer: object, status: int = 200) -> web.Response:
 
 def rfc3339(moment: datetime | float) -> str:
     """A time on the wire, to the second, rounded down: 2026-11-22T09:30:00Z. Floats are seconds since 1970."""
-    if not isinstance(moment, datetime):
-        moment = datetime.fromtimestamp(moment, UTC)
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _second(int(moment) if isinstance(moment, int | float) else int(moment.timestamp()))
+
+
+@lru_cache(maxsize=8192)
+def _second(seconds: int) -> str:
+    """Answers of one moment share their times, so most are found written already."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def license_problem(request: web.Request, code: Code, license: License | None, **members: Any) -> web.Response:
