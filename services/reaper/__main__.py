@@ -5,7 +5,6 @@ import asyncio
 import json
 import os
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 from aiohttp import web
@@ -17,6 +16,7 @@ from services.reaper.settings import Settings
 from shared.ledger.connections import UnavailableError
 from shared.ledger.reaping import Candidate
 from shared.runtime import lifecycle, logging
+from shared.runtime.background import background
 from shared.runtime.resources import open_resources
 from shared.runtime.settings import load_settings
 from shared.web.service import probes
@@ -43,14 +43,11 @@ def _options(argv: list[str]) -> argparse.Namespace:
 
 
 async def _work(settings: Settings, stop: asyncio.Event) -> None:
-    async with open_resources(settings, application=APPLICATION) as resources:
-        loop = asyncio.create_task(worker(resources, settings.reaper).run())
-        try:
-            await lifecycle.serve(web.Application(), settings.server, probes(resources), stop)
-        finally:
-            loop.cancel()
-            with suppress(asyncio.CancelledError):
-                await loop
+    async with (
+        open_resources(settings, application=APPLICATION) as resources,
+        background(worker(resources, settings.reaper).run),
+    ):
+        await lifecycle.serve(web.Application(), settings.server, probes(resources), stop)
 
 
 async def _once(settings: Settings, *, dry_run: bool, as_json: bool) -> int:

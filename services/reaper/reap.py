@@ -18,6 +18,12 @@ from shared.licensing.model import Announce, Command, Expire, Granted
 _log = structlog.get_logger()
 
 
+_STEPS: tuple[tuple[Which, type[Announce] | type[Expire]], ...] = (
+    ("expiring_devices", Announce),
+    ("expired_devices", Expire),
+)
+
+
 class Pass(msgspec.Struct, kw_only=True):
     """What a pass did: devices it looked at, announced and freed, and commands that failed and will be tried again."""
 
@@ -33,13 +39,19 @@ class Reap:
         self._ledger = ledger
         self._page = page
 
-    async def __call__(self) -> Pass:
-        """Announce and free whatever is due. Raises `UnavailableError` when Postgres cannot be asked."""
+    async def __call__(self, stop: asyncio.Event | None = None) -> Pass:
+        """Announce and free whatever is due, or what can be before `stop` is set.
+
+        Raises `UnavailableError` when Postgres cannot be asked.
+        """
         done = Pass()
-        async for page in self._pages("expiring_devices"):
-            done.announced += await self._submit_all(done, [_command(Announce, one) for one in page])
-        async for page in self._pages("expired_devices"):
-            done.freed += await self._submit_all(done, [_command(Expire, one) for one in page])
+        for which, kind in _STEPS:
+            async for page in self._pages(which):
+                if stop is not None and stop.is_set():
+                    return done
+                changed = await self._submit_all(done, [_command(kind, one) for one in page])
+                done.announced += changed * (kind is Announce)
+                done.freed += changed * (kind is Expire)
         return done
 
     async def plan(self) -> list[Candidate]:

@@ -8,6 +8,7 @@ import structlog
 
 from services.reaper.reap import Reap
 from shared.ledger.connections import UnavailableError
+from shared.runtime.background import pause
 from shared.runtime.metrics import Metrics
 
 _log = structlog.get_logger()
@@ -22,16 +23,16 @@ class Worker:
         self._failed = metrics.counter("reaper_failed", "Commands that failed and wait for the next pass.")
         self._last_pass = metrics.gauge("reaper_last_pass_seconds", "How long the last whole pass took.")
 
-    async def run(self) -> None:
-        """Pass after pass until cancelled."""
-        while True:
-            await self._pass()
-            await asyncio.sleep(self._interval_s * random.uniform(0.9, 1.1))  # noqa: S311 - jitter
+    async def run(self, stop: asyncio.Event) -> None:
+        """Pass after pass until told to stop; a pass that runs then ends with its page."""
+        while not stop.is_set():
+            await self._pass(stop)
+            await pause(stop, self._interval_s * random.uniform(0.9, 1.1))  # noqa: S311 - jitter
 
-    async def _pass(self) -> None:
+    async def _pass(self, stop: asyncio.Event) -> None:
         began = monotonic()
         try:
-            done = await self._reap()
+            done = await self._reap(stop)
         except UnavailableError:
             _log.warning("reaper.postgres_away")
             return

@@ -4,9 +4,8 @@ It uses the same outbox and relay as the separate services, and swaps only the t
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
 from aiohttp import web
@@ -21,6 +20,7 @@ from services.reaper.settings import Settings
 from shared.facts.relay import Relay
 from shared.facts.transport import InProcess, Receive
 from shared.ledger.outbox import clear_sent, relay_once
+from shared.runtime.background import background
 from shared.runtime.resources import Resources, open_resources
 from shared.web.endpoints import add_routes
 
@@ -48,20 +48,9 @@ async def open_standalone(settings: Settings, *, receivers: Sequence[Receive] = 
             clear=lambda: clear_sent(resources.pool),
             woken=committed,
         )
-        await stack.enter_async_context(_running(relay.run()))
-        await stack.enter_async_context(_running(worker(resources, settings.reaper).run()))
+        await stack.enter_async_context(background(relay.run))
+        await stack.enter_async_context(background(worker(resources, settings.reaper).run))
         app = web.Application()
         for routes in (activation_routes, heartbeat_routes, portal_routes):
             add_routes(app, resources.metrics, routes(resources))
         yield Standalone(app=app, resources=resources, reap=reap(resources, settings.reaper), relay=relay)
-
-
-@asynccontextmanager
-async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task

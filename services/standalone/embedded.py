@@ -147,6 +147,7 @@ def start_postgres(
     `options` are server settings. It listens on its unix socket and, with `port`, on 127.0.0.1, where every local
     user is trusted: for benchmarks and fault tests. `sync_new_cluster=False` is for data nobody will miss.
     """
+    binaries = binaries.resolve()  # the way that the account is checked to pass is the one it takes
     site = _open_site(folder, "postgres", binaries / "postgres", takeover_s)
     with site:
         if not (site.data / "PG_VERSION").exists():
@@ -173,6 +174,7 @@ def start_redis(
     takeover_s: float = 10.0,
 ) -> RedisServer:
     """Start a Valkey or Redis. It keeps nothing over a stop unless `options` say so (`appendonly: yes`)."""
+    binary = binary.resolve()
     site = _open_site(folder, "redis", binary, takeover_s)
     with site:
         settings = {
@@ -276,7 +278,7 @@ def _open_site(folder: Path, kind: str, program: Path, takeover_s: float) -> _Si
     except OSError as error:
         raise EmbeddedServerError(f"the data folder {folder} cannot be used: {error.strerror}") from error
     try:
-        return _furnish(folder, kind, program.resolve(), lock)
+        return _furnish(folder, kind, program, lock)
     except OSError as error:
         os.close(lock)
         hint = "" if os.geteuid() else "; this root may not hand files to another user: start as a normal user"

@@ -22,7 +22,7 @@ Take = Callable[[Callable[[Sequence[str]], Awaitable[None]]], Awaitable[int]]
 
 
 class Relay:
-    """Runs until cancelled. `woken` is set by each commit; `clear` removes what was sent long ago."""
+    """`woken` is set by each commit; `clear` removes what was sent long ago."""
 
     def __init__(
         self, *, take: Take, transport: Transport, clear: Callable[[], Awaitable[None]], woken: asyncio.Event
@@ -37,10 +37,13 @@ class Relay:
         while await self._take(self._transport.publish):
             pass
 
-    async def run(self) -> None:
+    async def run(self, stop: asyncio.Event) -> None:
+        """Carry facts until told to stop; what is committed by then is tried once more."""
         loop = asyncio.get_running_loop()
         failures, clear_at = 0, loop.time() + CLEAR_EVERY_S
-        while True:
+        while not stop.is_set():
+            await self._rest(stop, failures)
+            self._woken.clear()
             try:
                 await self.drain()
                 if loop.time() >= clear_at:
@@ -50,15 +53,12 @@ class Relay:
             except Exception as error:
                 failures += 1
                 _log.warning("relay.failed", error=repr(error), failures=failures)
-            await self._rest(failures)
 
-    async def _rest(self, failures: int) -> None:
-        if failures:
-            await asyncio.sleep(random.uniform(0.1, min(SLOWEST_S, 0.2 * 2**failures)))  # noqa: S311 - jitter
-            return
-        try:
-            async with asyncio.timeout(IDLE_S):
-                await self._woken.wait()
-        except TimeoutError:
-            return
-        self._woken.clear()
+    async def _rest(self, stop: asyncio.Event, failures: int) -> None:
+        """Until something was committed, or a while has passed; after a failure for a while in any case."""
+        events = [stop] if failures else [stop, self._woken]
+        longest_s = random.uniform(0.1, min(SLOWEST_S, 0.2 * 2**failures)) if failures else IDLE_S  # noqa: S311 - jitter
+        waits = [asyncio.ensure_future(event.wait()) for event in events]
+        await asyncio.wait(waits, timeout=longest_s, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()

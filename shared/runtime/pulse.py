@@ -6,6 +6,7 @@ import structlog
 
 from shared.ledger.clock import Clock
 from shared.ledger.connections import UnavailableError
+from shared.runtime.background import pause
 from shared.seats.watermark import Watermark
 
 _log = structlog.get_logger()
@@ -22,10 +23,10 @@ async def beat(clock: Clock, watermark: Watermark) -> None:
         _log.warning("pulse.postgres_away")
 
 
-async def run_pulse(clock: Clock, watermark: Watermark) -> None:
-    """Beat until cancelled."""
-    while True:
-        await asyncio.sleep(INTERVAL_S)
+async def run_pulse(clock: Clock, watermark: Watermark, stop: asyncio.Event) -> None:
+    """Beat until told to stop."""
+    while not stop.is_set():
+        await pause(stop, INTERVAL_S)
         try:
             await beat(clock, watermark)
         except Exception:

@@ -4,9 +4,8 @@ The only place where these parts are put together. A service starts with Postgre
 `/readyz`; the pulse goes on trying.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -18,6 +17,7 @@ from shared.ledger.ledger import Ledger
 from shared.ledger.migrate import pending
 from shared.ledger.reader import Reader
 from shared.licensing.model import Change
+from shared.runtime.background import background
 from shared.runtime.issuing import Issuer
 from shared.runtime.keystore import Keystore
 from shared.runtime.metrics import Metrics
@@ -90,14 +90,13 @@ async def open_resources(
     resources = _build(settings, pool, redis, on_commit)
     watermark = Watermark(redis, resources.clock.raise_epoch)
     await beat(resources.clock, watermark)
-    pulse = asyncio.create_task(run_pulse(resources.clock, watermark))
     try:
-        yield resources
+        async with background(lambda stop: run_pulse(resources.clock, watermark, stop)):
+            try:
+                yield resources
+            finally:
+                await resources.ledger.close()
     finally:
-        await resources.ledger.close()
-        pulse.cancel()
-        with suppress(asyncio.CancelledError):
-            await pulse
         await redis.close()
         await pool.close()
 
