@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 
 from services.portal.ids import new_id
-from shared.ledger.catalog import Catalog
+from shared.ledger.catalog import Catalog, CatalogError
 from shared.ledger.reader import StoredKey
 from shared.licensing.leases import DAY_S
 from shared.licensing.model import Approval, Kind, Terms
@@ -56,7 +56,9 @@ class Accounts:
         return id
 
     async def add_management_token(self, account_id: UUID, *, name: str, scopes: list[str], ttl_s: float) -> str:
-        """A new bearer token for the management API; only its HMAC is kept."""
+        """A new bearer token for the management API; only its HMAC is kept. Raises `CatalogError`."""
+        if unknown := sorted(set(scopes) - set(SCOPES)):
+            raise CatalogError(f"no such scope: {', '.join(unknown)}; there are {', '.join(SCOPES)}")
         token = management_token.generate(os.urandom(32))
         digest = self._management_tokens.digest(token)
         await self._catalog.add_management_token(

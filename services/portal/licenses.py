@@ -1,6 +1,7 @@
 """Licenses: granted under a policy, with a secret key that is shown once; changed through the ledger alone."""
 
 import os
+import re
 from datetime import datetime
 from uuid import UUID
 
@@ -29,6 +30,8 @@ from shared.signing import activation_token
 from shared.signing.license_key_hash import LicenseKeyHasher
 
 ACTOR = "admin"
+
+_FINGERPRINT = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,256}")
 
 
 class NewLicense(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +68,7 @@ class Licenses:
         imported_key: str | None = None,
     ) -> NewLicense:
         """Grant a license with a fresh key, or with one that was issued elsewhere. Raises `CatalogError`."""
-        id, key = new_id(), imported_key or format_key(os.urandom(ENTROPY_BYTES))
+        id, key = new_id(), format_key(os.urandom(ENTROPY_BYTES)) if imported_key is None else imported_key
         parsed = _checked(key)
         digest = self._hasher.digest(parsed.canonical)
         await self._catalog.add_license(
@@ -87,11 +90,11 @@ class Licenses:
 
     async def add_token(self, ref: LicenseRef, *, ttl_s: float, max_uses: int) -> NewToken:
         """An activation token: signed, bound to the license, good for `max_uses` new seats within `ttl_s` seconds."""
-        id = new_id()
-        now, expires_at = await self._catalog.add_activation_token(ref, id, ttl_s=ttl_s, max_uses=max_uses)
-        keys = await self._keystore.account(ref[0])
+        keys = await self._keystore.account(ref[0])  # first: without them the row would be a token nobody has
         if keys is None:
             raise CatalogError("no such account")
+        id = new_id()
+        now, expires_at = await self._catalog.add_activation_token(ref, id, ttl_s=ttl_s, max_uses=max_uses)
         claims = activation_token.ActivationClaims(
             iss=ref[0], lic=ref[1], jti=id, iat=int(now.timestamp()), exp=int(expires_at.timestamp())
         )
@@ -117,7 +120,9 @@ class Licenses:
         return await self._ledger.submit(verb(account_id=ref[0], license_id=ref[1], actor=ACTOR, device_id=device))
 
     async def approve(self, ref: LicenseRef, fingerprint: str) -> Decision:
-        """Put a fingerprint on the license's allow-list."""
+        """Put a fingerprint on the license's allow-list. Raises `CatalogError` for what no device can send."""
+        if not _FINGERPRINT.fullmatch(fingerprint):
+            raise CatalogError("a fingerprint has 1 to 256 characters, none of them a control character")
         device = device_id(ref[1], fingerprint)
         return await self._ledger.submit(
             Approve(account_id=ref[0], license_id=ref[1], actor=ACTOR, device_id=device, fingerprint=fingerprint)

@@ -160,7 +160,7 @@ def start_redis(
     takeover_s: float = 10.0,
 ) -> RedisServer:
     """Start a Valkey or Redis. It keeps nothing over a stop unless `options` say so (`appendonly: yes`)."""
-    binary = binary.resolve()
+    binary = binary.parent.resolve() / binary.name  # Debian's redis-server is a link that looks at its own name
     site = open_site(folder, "redis", binary, takeover_s)
     with site:
         settings = {

@@ -14,8 +14,9 @@ import msgspec
 
 from shared.ledger.connections import LOST, Connection, Pool, UnavailableError
 from shared.ledger.reader import LicenseRef, StoredKey
-from shared.ledger.rows import license_of
+from shared.ledger.rows import license_of, own
 from shared.ledger.statements import load
+from shared.ledger.transaction import OutcomeUnknownError
 from shared.licensing import facts
 from shared.licensing.model import Event, EventKind, License, Terms
 
@@ -28,14 +29,25 @@ _SAID = {
     "policy_account_id_name_key": "a policy with this name exists already",
     "license_key_pkey": "this license key is in use already",
     "license_seats_limit_check": "seats must not be negative",
+    "license_never_oversold": "seats must not be negative",
+    "license_customer_check": "the customer has at most 200 characters",
     "policy_seats_check": "seats must not be negative",
     "policy_check": "the offline grace must lie between one second and the lease",
+    "policy_check1": "the heartbeat interval must lie between one second and the lease",
+    "policy_check2": "a floating policy's offline grace is its lease",
+    "account_name_check": "a name has 1 to 200 characters",
+    "product_name_check": "a name has 1 to 200 characters",
+    "policy_name_check": "a name has 1 to 200 characters",
     "policy_lease_s_check": "the lease must lie between one second and ten years",
     "product_code_check": "a product code is 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit",
     "activation_token_max_uses_check": "a token needs at least one use",
     "activation_token_account_id_license_id_fkey": "no such license",
     "management_token_account_id_fkey": "no such account",
 }
+
+
+FIRST = UUID(int=0)
+"""What a list begins after that begins at its beginning."""
 
 
 class CatalogError(Exception):
@@ -140,28 +152,41 @@ class Catalog:
         async with self._transaction() as connection:
             await connection.execute(_SQL["add_management_token"], account_id, id, digest, key_id, name, scopes, ttl_s)
 
-    async def licenses(self, account_id: UUID, *, limit: int) -> list[LicenseRow]:
+    async def licenses(self, account_id: UUID, *, limit: int, after: UUID = FIRST) -> list[LicenseRow]:
+        """A page of an account's licenses in the order of their ids."""
         async with self._transaction() as connection:
-            rows = await connection.fetch(_SQL["list_licenses"], account_id, limit)
-        return [LicenseRow(**{name: row[name] for name in LicenseRow.__struct_fields__}) for row in rows]
+            rows = await connection.fetch(_SQL["list_licenses"], account_id, after, limit)
+        return [_license_row(row) for row in rows]
 
-    async def accounts(self, *, limit: int) -> list[tuple[UUID, str, datetime]]:
+    async def license(self, ref: LicenseRef) -> LicenseRow | None:
         async with self._transaction() as connection:
-            rows = await connection.fetch(_SQL["list_accounts"], limit)
-        return [(row["id"], row["name"], row["created_at"]) for row in rows]
+            row = await connection.fetchrow(_SQL["read_license"], *ref)
+        return None if row is None else _license_row(row)
+
+    async def accounts(self, *, limit: int, after: UUID = FIRST) -> list[tuple[UUID, str, datetime]]:
+        """A page of all accounts in the order of their ids: (id, name, when it was made)."""
+        async with self._transaction() as connection:
+            rows = await connection.fetch(_SQL["list_accounts"], after, limit)
+        return [(own(row["id"]), row["name"], row["created_at"]) for row in rows]
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Connection]:
+        committing = False
         try:
             async with self._pool.acquire() as connection, connection.transaction():
                 yield connection
+                committing = True
         except LOST as error:
-            raise UnavailableError from error
+            raise OutcomeUnknownError if committing else UnavailableError from error
         except asyncpg.IntegrityConstraintViolationError as error:
             name = getattr(error, "constraint_name", None) or ""
             raise CatalogError(_SAID.get(name, f"the database refuses it ({name})")) from error
         except asyncpg.DataError as error:
             raise CatalogError(f"a value is out of range: {error}") from error
+
+
+def _license_row(row: asyncpg.Record) -> LicenseRow:
+    return LicenseRow(**{name: row[name] for name in LicenseRow.__struct_fields__ if name != "id"}, id=own(row["id"]))
 
 
 async def _tell_created(connection: Connection, license: License, actor: str) -> None:

@@ -11,12 +11,14 @@ Rules: units stand in names; every number has a range; what must not be read in 
 
 import base64
 import binascii
+import re
 from typing import Annotated, Literal
 
 import msgspec
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 KEY_BYTES = 32
+_ID = re.compile(r"[a-z0-9]{1,8}\Z")
 
 
 class Secret:
@@ -71,6 +73,10 @@ class Redis(msgspec.Struct, frozen=True, kw_only=True):
     url: Secret
     timeout_ms: Annotated[int, msgspec.Meta(ge=1, le=60_000)] = 250
 
+    def __post_init__(self) -> None:
+        if not self.url.reveal().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("the url begins with redis://, rediss:// or unix://")
+
 
 class Secrets(msgspec.Struct, frozen=True, kw_only=True):
     """Symmetric keys by id, each the base64 of 32 bytes; `current` names the one that new values are made with.
@@ -87,6 +93,7 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True):
             for key_id in self.keys
             if not self._sound(key_id)
         ]
+        faults += [f"the key id {name!r} is not 1 to 8 of a-z and 0-9" for name in self.keys if not _ID.match(name)]
         if self.current not in self.keys:
             faults.append("current names no key of keys")
         if faults:

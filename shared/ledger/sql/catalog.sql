@@ -51,9 +51,16 @@ SELECT l.account_id, l.id, l.status, l.seats_limit, l.seats_used, l.key_prefix, 
        p.name AS policy
 FROM license l
 JOIN policy p ON p.account_id = l.account_id AND p.id = l.policy_id
-WHERE l.account_id = $1
+WHERE l.account_id = $1 AND l.id > $2
 ORDER BY l.id
-LIMIT $2;
+LIMIT $3;
+
+-- name: read_license
+SELECT l.account_id, l.id, l.status, l.seats_limit, l.seats_used, l.key_prefix, l.customer, l.expires_at,
+       p.name AS policy
+FROM license l
+JOIN policy p ON p.account_id = l.account_id AND p.id = l.policy_id
+WHERE l.account_id = $1 AND l.id = $2;
 
 -- name: list_accounts
-SELECT id, name, created_at FROM account ORDER BY id LIMIT $1;
+SELECT id, name, created_at FROM account WHERE id > $1 ORDER BY id LIMIT $2;

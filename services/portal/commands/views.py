@@ -1,0 +1,77 @@
+"""Records as they are shown: what of a row stands in which field, in the API's names."""
+
+from services.portal.commands.output import Record
+from services.portal.lookups import LicenseDetail
+from shared.ledger.catalog import LicenseRow
+from shared.ledger.reader import TrailEntry
+from shared.licensing.model import Device, License
+
+
+def license_line(row: LicenseRow) -> Record:
+    """A license as lists show it."""
+    return {
+        "id": row.id,
+        "keyPrefix": row.key_prefix,
+        "customer": row.customer,
+        "policy": row.policy,
+        "status": row.status,
+        "seatsUsed": row.seats_used,
+        "seats": row.seats_limit,
+        "expiresAt": row.expires_at,
+    }
+
+
+def license_counts(license: License) -> Record:
+    """A license as it stands after a change. Devices over a lowered limit keep their seats: `seatsAllowed`."""
+    return {
+        "id": license.id,
+        "status": license.status,
+        "seatsUsed": license.seats_used,
+        "seats": license.seats_limit,
+        "seatsAllowed": license.seats_allowed,
+        "devicesPending": license.devices_pending,
+    }
+
+
+def license_detail(detail: LicenseDetail) -> Record:
+    terms = detail.license.terms
+    return {
+        **license_line(detail.row),
+        **license_counts(detail.license),
+        "product": terms.product_code,
+        "kind": terms.kind,
+        "leaseS": terms.lease_s,
+        "offlineGraceS": terms.offline_grace_s,
+        "heartbeatIntervalS": terms.heartbeat_interval_s,
+        "approval": terms.approval,
+        "devices": [device_line(device) for device in detail.devices],
+        "trail": [trail_line(entry) for entry in detail.trail],
+    }
+
+
+def device_line(device: Device) -> Record:
+    return {
+        "id": device.id,
+        "fingerprint": device.fingerprint,
+        "name": device.name,
+        "state": device.state,
+        "generation": device.generation,
+        "approved": device.approved,
+        "lastContactAt": device.last_contact_at,
+        "leaseExpiresAt": device.lease_expires_at,
+        "endedAt": device.ended_at,
+        "endedReason": device.ended_reason,
+    }
+
+
+def trail_line(entry: TrailEntry) -> Record:
+    return {
+        "version": entry.version,
+        "at": entry.at,
+        "actor": entry.actor,
+        "event": entry.event,
+        "deviceId": entry.device_id,
+        "reason": entry.reason,
+        "seatsUsed": entry.seats_used,
+        "seatsAllowed": entry.seats_allowed,
+    }
