@@ -16,19 +16,23 @@ from shared.ledger.catalog import Catalog, NewKey
 from shared.ledger.connections import Pool, open_pool
 from shared.ledger.ledger import QUEUE_LIMIT, AfterCommit, Ledger
 from shared.ledger.reader import LicenseRef
+from shared.licensing.codes import Code
 from shared.licensing.leases import DAY_S
 from shared.licensing.model import (
     ActivationToken,
     Approval,
     Change,
     Command,
+    Decision,
     Device,
     DeviceCommand,
     DeviceState,
+    Granted,
     Kind,
     License,
     LicenseStatus,
     Reason,
+    Refused,
     Terms,
     device_id,
 )
@@ -116,6 +120,23 @@ def ask(kind: type[Kinds], fingerprint: str = "laptop", *, ref: LicenseRef = REF
     if "fingerprint" in kind.__struct_fields__:
         members.setdefault("fingerprint", fingerprint)
     return kind(account_id=ref[0], license_id=ref[1], actor="test", **members)
+
+
+def names(count: int, prefix: str = "device") -> list[str]:
+    """So many fingerprints."""
+    return [f"{prefix}-{number}" for number in range(count)]
+
+
+def code_of(decision: Decision) -> Code | None:
+    """Why a command was refused; None when it was granted."""
+    return decision.answer.code if isinstance(decision.answer, Refused) else None
+
+
+def device_of(decision: Decision) -> Device:
+    """The device of a command that was granted."""
+    assert isinstance(decision.answer, Granted)
+    assert decision.answer.device is not None
+    return decision.answer.device
 
 
 # --- In a database --------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -251,8 +251,9 @@ class Platform:
     async def seats_used(self, grant: Grant) -> int:
         """The count, which has to agree with the devices."""
         (found,) = await self.rows(
-            "SELECT l.seats_used, count(d.id) AS active FROM license l LEFT JOIN device d ON d.account_id = l.account_id"
-            " AND d.license_id = l.id AND d.state = 'active' WHERE l.id = $1 GROUP BY l.seats_used",
+            "SELECT l.seats_used, count(d.id) AS active FROM license l"
+            " LEFT JOIN device d ON d.account_id = l.account_id AND d.license_id = l.id AND d.state = 'active'"
+            " WHERE l.id = $1 GROUP BY l.seats_used",
             grant.id,
         )
         assert found["seats_used"] == found["active"]
@@ -279,6 +280,14 @@ async def move_clock(database: Database, *, days: float = 0, hours: float = 0) -
         "CREATE OR REPLACE FUNCTION ledger_clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS "
         f"$$ SELECT clock_timestamp() + interval '{seconds} seconds' $$",
     )
+
+
+async def eventually(holds: Callable[[], Awaitable[object]], *, within_s: float = 10.0) -> None:
+    """Wait until it holds; fail if it does not in time."""
+    deadline = time.monotonic() + within_s
+    while not await holds():
+        assert time.monotonic() < deadline, "it never came true"
+        await asyncio.sleep(0.05)
 
 
 SNAPSHOT = (
@@ -406,6 +415,10 @@ class Gate:
         self.requests = 0
         """How often clients sent something."""
 
+    @property
+    def is_open(self) -> bool:
+        return self._server is not None
+
     async def open(self) -> None:
         self._server = await asyncio.start_server(self._serve, LOOPBACK, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
@@ -427,7 +440,8 @@ class Gate:
         self._writers.add(writer)
         try:
             with contextlib.suppress(OSError):
-                await self._forward(reader, writer)
+                if self.is_open:  # a connection may have arrived in the moment of shutting
+                    await self._forward(reader, writer)
         finally:
             self._writers.discard(writer)
             writer.transport.abort()

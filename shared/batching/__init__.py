@@ -54,14 +54,18 @@ class GroupLoop(Generic[Item]):
     def _start(self) -> None:
         self._woken = False
         if self._waiting and len(self._running) < self._in_flight:
-            task = asyncio.create_task(self._work())
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._running.add(asyncio.create_task(self._work()))
 
     async def _work(self) -> None:
-        while self._waiting:
-            count = min(self._limit, len(self._waiting))
-            await self._serve([self._waiting.popleft() for _ in range(count)])
+        """Serve until nothing waits. It leaves its place in that very moment, or what comes next would wait forever."""
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            while self._waiting:
+                count = min(self._limit, len(self._waiting))
+                await self._serve([self._waiting.popleft() for _ in range(count)])
+        finally:
+            self._running.discard(task)
 
 
 class Batcher(Generic[Key, Answer]):

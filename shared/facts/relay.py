@@ -57,7 +57,8 @@ class Relay:
     async def _rest(self, stop: asyncio.Event, failures: int) -> None:
         """Until something was committed, or a while has passed; after a failure for a while in any case."""
         events = [stop] if failures else [stop, self._woken]
-        longest_s = random.uniform(0.1, min(SLOWEST_S, 0.2 * 2**failures)) if failures else IDLE_S  # noqa: S311 - jitter
+        slowest_s = min(SLOWEST_S, 0.2 * 2 ** min(failures, 16))
+        longest_s = random.uniform(0.1, slowest_s) if failures else IDLE_S  # noqa: S311 - jitter
         waits = [asyncio.ensure_future(event.wait()) for event in events]
         await asyncio.wait(waits, timeout=longest_s, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:

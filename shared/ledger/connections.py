@@ -1,7 +1,8 @@
 """Connections to Postgres, with the settings that every statement of this package relies on.
 
 Plans: each statement is planned once, generically, as nested loops over indexes. The planner's own choice was
-made for the tables as they were then, and a plan made for empty tables scans full ones.
+made for the tables as they were then, and a plan made for empty tables scans full ones. What no setting forces, the
+hot statements are written for (see `sql/ledger.sql`).
 """
 
 from collections.abc import Mapping

@@ -64,6 +64,10 @@ async def _apply(connection: asyncpg.Connection, known: dict[str, str], history:
         if name in known and _checksum(known[name]) != checksum:
             raise MigrationError(f"migration {name} was applied in another wording: restore the file, add a new one")
     fresh = [name for name in known if name not in history]
+    if fresh and history and fresh[0] < max(history):
+        raise MigrationError(
+            f"migration {fresh[0]} comes before {max(history)}, which was applied: give it a later number"
+        )
     for name in fresh:
         async with connection.transaction():
             await connection.execute("SET LOCAL lock_timeout = '10s'")

@@ -11,6 +11,7 @@ from shared.ledger.statements import load
 _SQL = load("outbox.sql")
 
 KEEP_SENT_S = 86_400.0
+CLEARED_AT_ONCE = 1000
 
 
 async def relay_once(pool: Pool, publish: Callable[[Sequence[str]], Awaitable[None]], *, limit: int = 500) -> int:
@@ -18,20 +19,28 @@ async def relay_once(pool: Pool, publish: Callable[[Sequence[str]], Awaitable[No
 
     Raises `UnavailableError`, or what `publish` raised: then none is marked.
     """
+    failure: Exception | None = None
     try:
         async with pool.acquire() as connection, connection.transaction():
             rows = await connection.fetch(_SQL["take"], limit)
             if rows:
-                await publish([row["fact"] for row in rows])
+                try:
+                    await publish([row["fact"] for row in rows])
+                except Exception as error:
+                    failure = error
+                    raise
                 await connection.execute(_SQL["mark"], [row["id"] for row in rows])
             return len(rows)
     except LOST as error:
+        if error is failure:
+            raise
         raise UnavailableError from error
 
 
 async def clear_sent(pool: Pool, *, keep_s: float = KEEP_SENT_S) -> None:
     """Remove facts that were handed over more than `keep_s` seconds ago, a thousand at a time."""
     try:
-        await pool.execute(_SQL["clear"], keep_s)
+        while await pool.execute(_SQL["clear"], keep_s, CLEARED_AT_ONCE) == f"DELETE {CLEARED_AT_ONCE}":
+            pass
     except LOST as error:
         raise UnavailableError from error

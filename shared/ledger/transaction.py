@@ -8,13 +8,17 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import asyncpg
+from msgspec.structs import replace
+
 from shared.ledger.connections import Connection
-from shared.ledger.rows import columns, device_of, license_of, token_of
+from shared.ledger.rows import columns, device_of, license_of, own, token_of
 from shared.ledger.statements import load
 from shared.licensing import facts
 from shared.licensing.decide import decide
@@ -33,10 +37,12 @@ from shared.licensing.model import (
 
 _SQL = load("ledger.sql")
 
-SEEKERS_LIMIT = 64
+FREED_LIMIT = 256
 """At most so many ended leases of one full license are freed by one batch."""
 
 Key = tuple[UUID, UUID]
+TokenKey = tuple[UUID, UUID, UUID]
+"""(account id, license id, token id)."""
 
 
 class OutcomeUnknownError(Exception):
@@ -110,13 +116,7 @@ async def _read(connection: Connection, cases: dict[Key, Case], commands: Sequen
         for command in commands
         if isinstance(command, DeviceCommand) and (command.account_id, command.license_id) in cases
     }
-    seekers = Counter((command.account_id, command.license_id) for command in commands if isinstance(command, Activate))
-    crowded = [
-        (*key, min(seekers[key], SEEKERS_LIMIT))
-        for key, case in cases.items()
-        if seekers[key] and case.license.seats_used + seekers[key] > case.license.seats_limit
-    ]
-    rows = await connection.fetch(_SQL["read"], *columns(named, 3), *columns(crowded, 3))
+    rows = await connection.fetch(_SQL["read"], *columns(named, 3), *columns(_crowded(cases, commands), 3))
     for row in rows:
         if row["id"] is not None:
             device = device_of(row)
@@ -125,7 +125,21 @@ async def _read(connection: Connection, cases: dict[Key, Case], commands: Sequen
     return now
 
 
-async def _read_tokens(connection: Connection, commands: Sequence[Command]) -> dict[UUID, ActivationToken]:
+def _crowded(cases: dict[Key, Case], commands: Sequence[Command]) -> list[tuple[UUID, UUID, int]]:
+    """The licenses that may lack seats for this batch, and how many ended leases could be in the way.
+
+    Counted are all commands, not only the seekers: each other one may keep a lease that had ended.
+    """
+    seekers = {(command.account_id, command.license_id) for command in commands if isinstance(command, Activate)}
+    asked = Counter((command.account_id, command.license_id) for command in commands)
+    lacking = (
+        (key, cases[key].license.seats_used + asked[key] - cases[key].license.seats_limit)
+        for key in seekers & cases.keys()
+    )
+    return [(*key, min(count, FREED_LIMIT)) for key, count in lacking if count > 0]
+
+
+async def _read_tokens(connection: Connection, commands: Sequence[Command]) -> dict[TokenKey, ActivationToken]:
     wanted = {
         (command.account_id, command.license_id, command.token_id)
         for command in commands
@@ -134,21 +148,20 @@ async def _read_tokens(connection: Connection, commands: Sequence[Command]) -> d
     if not wanted:
         return {}
     rows = await connection.fetch(_SQL["read_tokens"], *columns(wanted, 3))
-    return {token.id: token for token in map(token_of, rows)}
+    return {(own(row["account_id"]), own(row["license_id"]), own(row["id"])): token_of(row) for row in rows}
 
 
 def _decide_all(
-    cases: dict[Key, Case], tokens: dict[UUID, ActivationToken], commands: Sequence[Command], now: datetime
-) -> tuple[list[Decision | None], Counter[tuple[UUID, UUID, UUID]]]:
+    cases: dict[Key, Case], tokens: dict[TokenKey, ActivationToken], commands: Sequence[Command], now: datetime
+) -> tuple[list[Decision | None], Counter[TokenKey]]:
     decisions: list[Decision | None] = []
-    uses: Counter[tuple[UUID, UUID, UUID]] = Counter()
+    uses: Counter[TokenKey] = Counter()
     for command in commands:
         case = cases.get((command.account_id, command.license_id))
         if case is None:
             decisions.append(None)
             continue
-        token_id = command.token_id if isinstance(command, Activate) else None
-        token = _after_uses(tokens.get(token_id), uses, command) if token_id else None
+        token = _token_of(command, tokens, uses)
         decision = decide(case.license, case.devices, token, command, now)
         _apply(case, command, decision)
         if decision.token_used is not None:
@@ -157,18 +170,15 @@ def _decide_all(
     return decisions, uses
 
 
-def _after_uses(
-    token: ActivationToken | None, uses: Counter[tuple[UUID, UUID, UUID]], command: Command
+def _token_of(
+    command: Command, tokens: dict[TokenKey, ActivationToken], uses: Counter[TokenKey]
 ) -> ActivationToken | None:
-    if token is None or not (used := uses[command.account_id, command.license_id, token.id]):
-        return token
-    return ActivationToken(
-        id=token.id,
-        expires_at=token.expires_at,
-        max_uses=token.max_uses,
-        uses=token.uses + used,
-        revoked_at=token.revoked_at,
-    )
+    """The command's token as the commands before it left it."""
+    if not isinstance(command, Activate) or command.token_id is None:
+        return None
+    key = (command.account_id, command.license_id, command.token_id)
+    token = tokens.get(key)
+    return token if token is None or not uses[key] else replace(token, uses=token.uses + uses[key])
 
 
 def _apply(case: Case, command: Command, decision: Decision) -> None:
@@ -180,9 +190,7 @@ def _apply(case: Case, command: Command, decision: Decision) -> None:
         case.seen[decision.answer.device.id] = decision.answer.device
 
 
-async def _write(
-    connection: Connection, cases: Sequence[Case] | Any, uses: Counter[tuple[UUID, UUID, UUID]], now: datetime
-) -> bool:
+async def _write(connection: Connection, cases: Sequence[Case] | Any, uses: Counter[TokenKey], now: datetime) -> bool:
     """Write what changed; False when nothing did."""
     moved = [device for case in cases if not case.events for device in case.changed.values()]
     eventful = [case for case in cases if case.events]
@@ -261,7 +269,7 @@ async def _end(connection: Connection, verb: str) -> None:
     try:
         await connection.execute(verb)
     except Exception as error:
-        connection.terminate()
+        _abandon(connection)
         if verb == "COMMIT":
             raise OutcomeUnknownError from error
 
@@ -270,4 +278,10 @@ async def _roll_back(connection: Connection) -> None:
     try:
         await connection.execute("ROLLBACK")
     except Exception:
+        _abandon(connection)
+
+
+def _abandon(connection: Connection) -> None:
+    """Close without a word. A connection that was lost has left its pool already and can be closed no more."""
+    with suppress(asyncpg.InterfaceError):
         connection.terminate()

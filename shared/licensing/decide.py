@@ -191,7 +191,8 @@ def _ask_approval(case: Case, command: Activate, device: Device | None) -> Decis
         return case.grant(device, changed=False)
     if case.license.devices_pending >= PENDING_LIMIT:
         return case.refuse(Code.DEVICE_NOT_ALLOWED)
-    device = replace(device or _unseen(command), name=command.name, state=DeviceState.PENDING)
+    device = device or _unseen(command)
+    device = replace(device, name=command.name or device.name, state=DeviceState.PENDING)
     case.count(pending=1)
     case.record(EventKind.DEVICE_PENDING, device)
     return case.grant(device)
@@ -245,7 +246,7 @@ def _reset(case: Case, command: Reset) -> Decision:
         return case.refuse(Code.DEVICE_NOT_FOUND)
     if not _holds_nothing(device, command):
         return case.grant(_end(case, replace(device, reset_at=case.now), Reason.RESET))
-    if device.reset_at is not None:
+    if _is_reset(device, command):
         return case.grant(device, changed=False)
     device = replace(device, reset_at=case.now)
     case.record(EventKind.DEVICE_RESET, device)
@@ -373,6 +374,14 @@ def _holds_nothing(device: Device, command: DeviceCommand) -> bool:
     """Whether what the command would end has ended already: no seat, or a later generation's."""
     ended = device.state not in (DeviceState.ACTIVE, DeviceState.PENDING)
     return ended or (command.generation is not None and command.generation != device.generation)
+
+
+def _is_reset(device: Device, command: Reset) -> bool:
+    """Whether the generation that is meant was reset already; of an earlier one any reset is enough."""
+    if device.reset_at is None or device.activated_at is None:
+        return device.reset_at is not None
+    earlier = command.generation is not None and command.generation < device.generation
+    return earlier or device.reset_at >= device.activated_at
 
 
 def _end(case: Case, device: Device, reason: Reason) -> Device:

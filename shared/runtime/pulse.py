@@ -1,4 +1,4 @@
-"""The pulse: once a second a reading of the database's clock, and the watermark in Redis."""
+"""The pulse: once a second a reading of the database's clock, the watermark in Redis, and what was not pushed there."""
 
 import asyncio
 
@@ -7,6 +7,7 @@ import structlog
 from shared.ledger.clock import Clock
 from shared.ledger.connections import UnavailableError
 from shared.runtime.background import pause
+from shared.seats.projection import Projection
 from shared.seats.watermark import Watermark
 
 _log = structlog.get_logger()
@@ -14,20 +15,20 @@ _log = structlog.get_logger()
 INTERVAL_S = 1.0
 
 
-async def beat(clock: Clock, watermark: Watermark) -> None:
-    """One pulse. With Postgres away the clock goes on from its last reading and Redis is left as it is."""
+async def beat(clock: Clock, watermark: Watermark, projection: Projection) -> None:
+    """One pulse. While Postgres cannot be asked the clock goes on from its last reading and Redis is left as it is."""
     try:
         await clock.read()
         await watermark.keep(now=clock.now(), epoch=lambda: clock.epoch)
+        await projection.repair()
     except UnavailableError:
         _log.warning("pulse.postgres_away")
+    except Exception as error:  # such as a database without its tables: `/readyz` tells what it lacks
+        _log.warning("pulse.failed", error=repr(error))
 
 
-async def run_pulse(clock: Clock, watermark: Watermark, stop: asyncio.Event) -> None:
+async def run_pulse(clock: Clock, watermark: Watermark, projection: Projection, stop: asyncio.Event) -> None:
     """Beat until told to stop."""
     while not stop.is_set():
         await pause(stop, INTERVAL_S)
-        try:
-            await beat(clock, watermark)
-        except Exception:
-            _log.exception("pulse.failed")
+        await beat(clock, watermark, projection)

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from shared.ledger.catalog import Catalog
 from shared.ledger.clock import Clock
-from shared.ledger.connections import LOST, Pool, open_pool
+from shared.ledger.connections import LOST, Pool, UnavailableError, open_pool
 from shared.ledger.ledger import Ledger
 from shared.ledger.migrate import pending
 from shared.ledger.reader import Reader
@@ -64,15 +64,22 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
     secrets: MasterSecrets
     metrics: Metrics
 
+    async def migrations_to_run(self) -> list[str]:
+        """What the database lacks for this code. Raises `UnavailableError`."""
+        try:
+            return await pending(self.pool)
+        except LOST as error:
+            raise UnavailableError from error
+
     async def check_postgres(self) -> str | None:
         """What keeps this process from deciding anything, if something does."""
-        if not self.clock.known:
-            return "not reached yet"
         try:
-            lacking = await pending(self.pool)
-        except LOST:
+            lacking = await self.migrations_to_run()
+        except UnavailableError:
             return "out of reach"
-        return f"migrations to run: {', '.join(lacking)}" if lacking else None
+        if lacking:
+            return f"migrations to run: {', '.join(lacking)}"
+        return None if self.clock.known else "its clock was not read yet"
 
 
 @asynccontextmanager
@@ -89,9 +96,9 @@ async def open_resources(
     redis = RedisConnection(settings.redis.url.reveal(), timeout_s=settings.redis.timeout_ms / 1000)
     resources = _build(settings, pool, redis, on_commit)
     watermark = Watermark(redis, resources.clock.raise_epoch)
-    await beat(resources.clock, watermark)
+    await beat(resources.clock, watermark, resources.projection)
     try:
-        async with background(lambda stop: run_pulse(resources.clock, watermark, stop)):
+        async with background(lambda stop: run_pulse(resources.clock, watermark, resources.projection, stop)):
             try:
                 yield resources
             finally:

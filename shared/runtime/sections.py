@@ -66,6 +66,10 @@ class Postgres(msgspec.Struct, frozen=True, kw_only=True):
     pool_size: Annotated[int, msgspec.Meta(ge=1, le=200)] = 8
     statement_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=300)] = 5.0
 
+    def __post_init__(self) -> None:
+        if not self.dsn.reveal().startswith(("postgresql://", "postgres://")):
+            raise ValueError("the dsn begins with postgresql:// or postgres://")
+
 
 class Redis(msgspec.Struct, frozen=True, kw_only=True):
     """The projection."""
@@ -88,12 +92,12 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True):
     current: str
 
     def __post_init__(self) -> None:
+        ids = [key_id for key_id in self.keys if _ID.match(key_id)]
         faults = [
-            f"the key {key_id!r} is not the base64 of {KEY_BYTES} bytes"
-            for key_id in self.keys
-            if not self._sound(key_id)
+            f"the key {key_id!r} is not the base64 of {KEY_BYTES} bytes" for key_id in ids if not self._sound(key_id)
         ]
-        faults += [f"the key id {name!r} is not 1 to 8 of a-z and 0-9" for name in self.keys if not _ID.match(name)]
+        if len(ids) < len(self.keys):  # what has not the shape of an id may be a secret in the wrong place
+            faults.append("the id of a key is not 1 to 8 of a-z and 0-9")
         if self.current not in self.keys:
             faults.append("current names no key of keys")
         if faults:

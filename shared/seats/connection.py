@@ -1,4 +1,4 @@
-"""The way to Redis: short timeouts, and no waiting at all just after a failure.
+"""The way to Redis: few connections that a crowd shares, short timeouts, and no waiting at all just after a failure.
 
 Redis only makes answers cheap. So its trouble is never an error: a call that fails answers None, and for half a
 second after a failure none is tried.
@@ -9,7 +9,7 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 import structlog
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -26,13 +26,16 @@ class RedisConnection:
     """One client of one Redis, and whether it can be reached."""
 
     def __init__(self, url: str, *, timeout_s: float = 0.25) -> None:
-        self.client: Redis = Redis.from_url(
-            url,
-            protocol=2,
-            max_connections=SOCKETS,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),
+        self.client: Redis = Redis.from_pool(
+            BlockingConnectionPool.from_url(
+                url,
+                protocol=2,
+                max_connections=SOCKETS,
+                timeout=timeout_s,
+                socket_timeout=timeout_s,
+                socket_connect_timeout=timeout_s,
+                retry=Retry(NoBackoff(), 0),
+            )
         )
         self._away_until = 0.0
         self._failing = False

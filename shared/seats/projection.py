@@ -3,10 +3,13 @@
 - It may say yes inside the floor; every no is for Postgres to confirm.
 - Values are absolute and written only when (epoch, version) is newer, so lost and late pushes do no harm.
 - What it does not know, for whatever reason, is None: missing, an older epoch, Redis away.
+- A push that is lost may leave an old yes behind. The process that lost it takes nothing from Redis for that license,
+  and with the next pulse that finds Redis there removes it.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -16,6 +19,8 @@ from shared.licensing.model import Change, LicenseStatus
 from shared.seats import keys
 from shared.seats.connection import RedisConnection
 from shared.seats.scripts import register
+
+REPAIRS_LIMIT = 1000
 
 
 class Clock:
@@ -74,6 +79,7 @@ class Projection:
     def __init__(self, connection: RedisConnection, clock: Clock) -> None:
         self._connection = connection
         self._clock = clock
+        self._missed: Counter[bytes] = Counter()
         scripts = register(connection.client)
         self._contact, self._standing, self._apply = scripts["contact"], scripts["standing"], scripts["apply"]
         self._contacts: Batcher[Contact, Seen] = Batcher(self._contact_all, in_flight=2)
@@ -88,13 +94,21 @@ class Projection:
         return await self._standings.ask(keys.license_key(account_id, license_id))
 
     async def push(self, changes: Sequence[Change]) -> None:
-        """Write what the ledger holds. Quietly does nothing while Redis is away: facts repair that later."""
+        """Write what the ledger holds. Licenses for which that fails are unknown here until they are repaired."""
         epoch = self._clock.epoch()
-        if not changes or not epoch or self._connection.resting:
+        if not changes or not epoch:
             return
         names = [keys.license_key(change.license.account_id, change.license.id) for change in changes]
         arguments: list[Any] = list(chain.from_iterable(_change_arguments(epoch, change) for change in changes))
-        await self._connection.attempt(self._apply(names, arguments))
+        if self._connection.resting or await self._connection.attempt(self._apply(names, arguments)) is None:
+            self._missed.update(names)
+
+    async def repair(self) -> None:
+        """Remove from Redis the licenses whose pushes were lost, so that every process asks Postgres about them."""
+        while missed := dict(islice(self._missed.items(), REPAIRS_LIMIT)):
+            if await self._connection.attempt(self._connection.client.unlink(*missed)) is None:
+                return
+            self._missed = self._missed - Counter(missed)  # a push that was lost meanwhile stays
 
     async def _contact_all(self, contacts: Sequence[Contact]) -> list[Seen]:
         if self._connection.resting:
@@ -108,13 +122,24 @@ class Projection:
             asked,
         ]
         answers = await self._connection.attempt(self._contact([contact.key for contact in contacts], arguments))
-        return [UNKNOWN] * len(contacts) if answers is None else [_seen(answer) for answer in answers]
+        if answers is None:
+            return [UNKNOWN] * len(contacts)
+        seen = [_seen(answer) for answer in answers]
+        if not self._missed:
+            return seen
+        return [
+            UNKNOWN if contact.key in self._missed else known for contact, known in zip(contacts, seen, strict=True)
+        ]
 
     async def _standing_all(self, names: Sequence[bytes]) -> list[Standing | None]:
         if self._connection.resting:
             return [None] * len(names)
         answers = await self._connection.attempt(self._standing(names, [self._clock.epoch()]))
-        return [None] * len(names) if answers is None else [_standing_of(answer) for answer in answers]
+        if answers is None:
+            return [None] * len(names)
+        return [
+            None if name in self._missed else _standing_of(answer) for name, answer in zip(names, answers, strict=True)
+        ]
 
 
 def _change_arguments(epoch: int, change: Change) -> list[Any]:

@@ -18,6 +18,8 @@ _log = structlog.get_logger()
 
 MAX_AGE_S = 5
 
+LOST, MOVED = 0, 1
+
 
 class Watermark:
     """Keeps the mark. `raise_epoch(seen)` raises the epoch in Postgres, once however many ask."""
@@ -34,16 +36,14 @@ class Watermark:
         if info is None:
             return
         run, now_us = str(info["run_id"]), int(now.timestamp() * 1_000_000)
-        if await self._write(epoch(), run, now_us, begin=False) == 0:
+        if await self._write(epoch(), run, now_us, begin=False) == LOST:
             _log.info("projection.begins_anew", after_epoch=epoch())
             await self._raise_epoch(epoch())
             await self._write(epoch(), run, now_us, begin=True)
 
     async def _write(self, epoch: int, run: str, now_us: int, *, begin: bool) -> int | None:
         arguments: list[int | str] = [epoch, run, now_us, MAX_AGE_S * 1_000_000, self._last_us, int(begin)]
-        unbroken = await self._connection.attempt(self._script([WATERMARK], arguments))
-        if unbroken:
-            self._last_us = now_us
-        elif unbroken == 0:
-            self._last_us = 0
-        return unbroken
+        answer = await self._connection.attempt(self._script([WATERMARK], arguments))
+        if answer is not None:
+            self._last_us = now_us if answer == MOVED else 0
+        return answer

@@ -23,7 +23,6 @@ from services.portal.commands.output import Record, note, show, show_all
 from services.portal.licenses import Licenses
 from services.portal.lookups import Lookups
 from services.portal.settings import Settings
-from shared.ledger.connections import UnavailableError
 from shared.runtime import logging as log
 from shared.runtime.resources import Resources, open_resources
 from shared.runtime.sections import Log
@@ -99,10 +98,8 @@ async def _run(settings: Settings, work: Callable[[Portal], Awaitable[Answer]], 
 
 
 async def _check_schema(resources: Resources) -> None:
-    if not resources.clock.known:
-        raise UnavailableError
-    if fault := await resources.check_postgres():
-        raise CommandError(f"{fault}: `migrate` brings the database up to date")
+    if lacking := await resources.migrations_to_run():
+        raise CommandError(f"migrations to run: {', '.join(lacking)}: `migrate` brings the database up to date")
 
 
 def _session(ctx: typer.Context) -> Session:

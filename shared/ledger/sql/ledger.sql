@@ -1,13 +1,16 @@
--- The four steps of one batch. Plans are nested loops over primary keys whatever the tables hold: see connections.py.
+-- The four steps of one batch, planned once, whatever the tables held then: see connections.py.
+-- `x = ANY (ARRAY[y])` is `x = y` for which the planner has no other way than the index on x. A plain join it would
+-- plan for a table of two rows as a scan of the table, and go on scanning when that has grown to millions. For the
+-- same reason ended leases are found by a comparison of rows, which only the license's own index answers.
 
 -- name: lock
 -- Lock the licenses in the order of their ids, so that two batches never wait for each other in a ring.
 SELECT l.account_id, l.id, l.status, l.seats_limit, l.seats_allowed, l.seats_used, l.devices_pending, l.version,
        l.expires_at, p.kind, p.lease_s, p.offline_grace_s, p.heartbeat_interval_s, p.approval, pr.code AS product_code
 FROM unnest($1::uuid[], $2::uuid[]) AS wanted (account_id, id)
-JOIN license l ON l.account_id = wanted.account_id AND l.id = wanted.id
-JOIN policy p ON p.account_id = l.account_id AND p.id = l.policy_id
-JOIN product pr ON pr.account_id = p.account_id AND pr.id = p.product_id
+JOIN license l ON l.account_id = ANY (ARRAY[wanted.account_id]) AND l.id = ANY (ARRAY[wanted.id])
+JOIN policy p ON p.account_id = ANY (ARRAY[l.account_id]) AND p.id = ANY (ARRAY[l.policy_id])
+JOIN product pr ON pr.account_id = ANY (ARRAY[p.account_id]) AND pr.id = ANY (ARRAY[p.product_id])
 ORDER BY l.id
 FOR UPDATE OF l;
 
@@ -16,15 +19,15 @@ FOR UPDATE OF l;
 SELECT l.account_id, l.id, l.status, l.seats_limit, l.seats_allowed, l.seats_used, l.devices_pending, l.version,
        l.expires_at, p.kind, p.lease_s, p.offline_grace_s, p.heartbeat_interval_s, p.approval, pr.code AS product_code
 FROM unnest($1::uuid[], $2::uuid[]) AS wanted (account_id, id)
-JOIN license l ON l.account_id = wanted.account_id AND l.id = wanted.id
-JOIN policy p ON p.account_id = l.account_id AND p.id = l.policy_id
-JOIN product pr ON pr.account_id = p.account_id AND pr.id = p.product_id
+JOIN license l ON l.account_id = ANY (ARRAY[wanted.account_id]) AND l.id = ANY (ARRAY[wanted.id])
+JOIN policy p ON p.account_id = ANY (ARRAY[l.account_id]) AND p.id = ANY (ARRAY[l.policy_id])
+JOIN product pr ON pr.account_id = ANY (ARRAY[p.account_id]) AND pr.id = ANY (ARRAY[p.product_id])
 ORDER BY l.id
 FOR UPDATE OF l SKIP LOCKED;
 
 -- name: read
--- The clock, then the devices that the commands name ($1-$3) and those of full licenses whose leases end first
--- ($4-$5). A statement of its own: its snapshot is younger than the locks.
+-- The clock, then the devices that the commands name ($1-$3) and of crowded licenses those whose leases ended first
+-- ($4-$6). A statement of its own: its snapshot is younger than the locks.
 WITH moment AS MATERIALIZED (SELECT ledger_clock() AS now)
 SELECT moment.now, d.account_id, d.license_id, d.id, d.fingerprint, d.name, d.state, d.generation, d.approved,
        d.activated_at, d.last_contact_at, d.lease_expires_at, d.announced_lease_end, d.ended_at, d.ended_reason,
@@ -35,27 +38,29 @@ LEFT JOIN (
            named.generation, named.approved, named.activated_at, named.last_contact_at, named.lease_expires_at,
            named.announced_lease_end, named.ended_at, named.ended_reason, named.reset_at, named.nonce
     FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS wanted (account_id, license_id, id)
-    JOIN device named ON named.account_id = wanted.account_id AND named.license_id = wanted.license_id
-        AND named.id = wanted.id
+    JOIN device named ON named.account_id = ANY (ARRAY[wanted.account_id])
+        AND named.license_id = ANY (ARRAY[wanted.license_id]) AND named.id = ANY (ARRAY[wanted.id])
     UNION ALL
     SELECT oldest.account_id, oldest.license_id, oldest.id, oldest.fingerprint, oldest.name, oldest.state,
            oldest.generation, oldest.approved, oldest.activated_at, oldest.last_contact_at, oldest.lease_expires_at,
            oldest.announced_lease_end, oldest.ended_at, oldest.ended_reason, oldest.reset_at, oldest.nonce
-    FROM unnest($4::uuid[], $5::uuid[], $6::int[]) AS crowded (account_id, license_id, seekers)
+    FROM unnest($4::uuid[], $5::uuid[], $6::int[]) AS crowded (account_id, license_id, lacking)
     CROSS JOIN LATERAL (
         SELECT e.*
         FROM device e
         WHERE e.account_id = crowded.account_id AND e.license_id = crowded.license_id AND e.state = 'active'
+            AND (e.account_id, e.license_id, e.lease_expires_at)
+                <= (crowded.account_id, crowded.license_id, (SELECT m.now FROM moment m))
         ORDER BY e.lease_expires_at
-        LIMIT crowded.seekers
+        LIMIT crowded.lacking
     ) AS oldest
 ) AS d ON true;
 
 -- name: read_tokens
-SELECT t.id, t.expires_at, t.max_uses, t.uses, t.revoked_at
+SELECT t.account_id, t.license_id, t.id, t.expires_at, t.max_uses, t.uses, t.revoked_at
 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS wanted (account_id, license_id, id)
-JOIN activation_token t ON t.account_id = wanted.account_id AND t.license_id = wanted.license_id
-    AND t.id = wanted.id;
+JOIN activation_token t ON t.account_id = ANY (ARRAY[wanted.account_id])
+    AND t.license_id = ANY (ARRAY[wanted.license_id]) AND t.id = ANY (ARRAY[wanted.id]);
 
 -- name: extend
 -- Leases that moved and nothing else: no event, so neither audit nor outbox.
@@ -63,7 +68,8 @@ UPDATE device d
 SET last_contact_at = n.last_contact_at, lease_expires_at = n.lease_expires_at, announced_lease_end = NULL
 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::timestamptz[])
     AS n (account_id, license_id, id, last_contact_at, lease_expires_at)
-WHERE d.account_id = n.account_id AND d.license_id = n.license_id AND d.id = n.id;
+WHERE d.account_id = ANY (ARRAY[n.account_id]) AND d.license_id = ANY (ARRAY[n.license_id])
+    AND d.id = ANY (ARRAY[n.id]);
 
 -- name: write
 -- Everything a batch of events changes, in one statement.
@@ -90,7 +96,7 @@ WITH put_devices AS (
         devices_pending = n.devices_pending, version = n.version
     FROM unnest($17::uuid[], $18::uuid[], $19::text[], $20::int[], $21::int[], $22::int[], $23::int[], $24::bigint[])
         AS n (account_id, id, status, seats_limit, seats_allowed, seats_used, devices_pending, version)
-    WHERE l.account_id = n.account_id AND l.id = n.id
+    WHERE l.account_id = ANY (ARRAY[n.account_id]) AND l.id = ANY (ARRAY[n.id])
 ), put_audit AS (
     INSERT INTO audit (account_id, license_id, version, at, actor, event, device_id, generation, reason, seats_used,
                        seats_allowed)
@@ -108,4 +114,5 @@ FROM unnest($25::uuid[], $26::uuid[], $27::bigint[], $35::text[]) AS n (account_
 UPDATE activation_token t
 SET uses = t.uses + n.uses
 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::int[]) AS n (account_id, license_id, id, uses)
-WHERE t.account_id = n.account_id AND t.license_id = n.license_id AND t.id = n.id;
+WHERE t.account_id = ANY (ARRAY[n.account_id]) AND t.license_id = ANY (ARRAY[n.license_id])
+    AND t.id = ANY (ARRAY[n.id]);

@@ -13,10 +13,10 @@ UPDATE outbox SET sent_at = ledger_clock() WHERE id = ANY ($1::bigint[]);
 
 -- name: clear
 DELETE FROM outbox
-WHERE id IN (
+WHERE id = ANY (ARRAY(
     SELECT o.id FROM outbox o
-    WHERE o.sent_at < ledger_clock() - make_interval(secs => $1)
+    WHERE o.sent_at < (SELECT ledger_clock()) - make_interval(secs => $1)
     ORDER BY o.sent_at
-    LIMIT 1000
+    LIMIT $2
     FOR UPDATE SKIP LOCKED
-);
+));

@@ -1,18 +1,17 @@
 -- What is read outside the ledger's transactions. Nothing here decides about a seat.
+-- `x = ANY (ARRAY[y])` keeps plans on their indexes: see ledger.sql.
 
 -- name: find_licenses
 -- Keys find their licenses; $1 are the HMACs.
-SELECT k.digest, k.account_id, k.license_id
-FROM unnest($1::bytea[]) AS wanted (digest)
-JOIN license_key k ON k.digest = wanted.digest;
+SELECT k.digest, k.account_id, k.license_id FROM license_key k WHERE k.digest = ANY ($1::bytea[]);
 
 -- name: read_licenses
 SELECT l.account_id, l.id, l.status, l.seats_limit, l.seats_allowed, l.seats_used, l.devices_pending, l.version,
        l.expires_at, p.kind, p.lease_s, p.offline_grace_s, p.heartbeat_interval_s, p.approval, pr.code AS product_code
 FROM unnest($1::uuid[], $2::uuid[]) AS wanted (account_id, id)
-JOIN license l ON l.account_id = wanted.account_id AND l.id = wanted.id
-JOIN policy p ON p.account_id = l.account_id AND p.id = l.policy_id
-JOIN product pr ON pr.account_id = p.account_id AND pr.id = p.product_id;
+JOIN license l ON l.account_id = ANY (ARRAY[wanted.account_id]) AND l.id = ANY (ARRAY[wanted.id])
+JOIN policy p ON p.account_id = ANY (ARRAY[l.account_id]) AND p.id = ANY (ARRAY[l.policy_id])
+JOIN product pr ON pr.account_id = ANY (ARRAY[p.account_id]) AND pr.id = ANY (ARRAY[p.product_id]);
 
 -- name: list_devices
 -- A page of one license's devices that hold or ask for a seat, or of all, by id.
@@ -27,8 +26,8 @@ LIMIT $5;
 -- The reaper's hints: leases past their end plus slack. The ledger decides again about each.
 SELECT d.account_id, d.license_id, d.id, d.generation, d.lease_expires_at, d.last_contact_at, l.customer, l.key_prefix
 FROM device d
-JOIN license l ON l.account_id = d.account_id AND l.id = d.license_id
-JOIN policy p ON p.account_id = l.account_id AND p.id = l.policy_id
+JOIN license l ON l.account_id = ANY (ARRAY[d.account_id]) AND l.id = ANY (ARRAY[d.license_id])
+JOIN policy p ON p.account_id = ANY (ARRAY[l.account_id]) AND p.id = ANY (ARRAY[l.policy_id])
 WHERE d.state = 'active'
   AND d.lease_expires_at <= (SELECT ledger_clock())
   AND d.lease_expires_at <= (SELECT ledger_clock())
@@ -42,8 +41,8 @@ LIMIT $5;
 -- Leases of a day or more whose end is near and was not announced.
 SELECT d.account_id, d.license_id, d.id, d.generation, d.lease_expires_at, d.last_contact_at, l.customer, l.key_prefix
 FROM device d
-JOIN license l ON l.account_id = d.account_id AND l.id = d.license_id
-JOIN policy p ON p.account_id = l.account_id AND p.id = l.policy_id
+JOIN license l ON l.account_id = ANY (ARRAY[d.account_id]) AND l.id = ANY (ARRAY[d.license_id])
+JOIN policy p ON p.account_id = ANY (ARRAY[l.account_id]) AND p.id = ANY (ARRAY[l.policy_id])
 WHERE d.state = 'active'
   AND d.lease_expires_at <= (SELECT ledger_clock()) + interval '7 days'
   AND p.lease_s >= 86400

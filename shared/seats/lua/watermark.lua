@@ -8,8 +8,9 @@
 -- ARGV[5]  the last watermark that the caller itself saw, microseconds; 0 for none
 -- ARGV[6]  1 to begin a history where there is no watermark, after the epoch was raised; else 0
 --
--- Returns 1 when the history is unbroken, or is begun by a higher epoch; 0 when what is here counts as lost.
--- Then nothing is written: the epoch has to be raised first.
+-- Returns 1 when the mark was moved: the history is unbroken, or is begun by a higher epoch.
+-- Else nothing is written: 2 when the mark is of a higher epoch, which the caller is about to hear of; 0 when what is
+-- here counts as lost and the epoch has to be raised first.
 local epoch, run, now = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local mark = redis.call('GET', KEYS[1])
 if not mark then
@@ -20,7 +21,7 @@ else
     local old_epoch, old_run, old_at = string.match(mark, '^(%d+):(%w+):(%d+)$')
     old_epoch, old_at = tonumber(old_epoch), tonumber(old_at)
     if old_epoch > epoch then
-        return 1
+        return 2
     end
     if old_epoch == epoch then
         if old_run ~= run or now - old_at > tonumber(ARGV[4]) or old_at < tonumber(ARGV[5]) then

@@ -1,0 +1,226 @@
+"""Each service's role in the database: it can do what the service needs, and nothing else."""
+
+from datetime import timedelta
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from shared.ledger.catalog import Catalog, CatalogError, NewKey
+from shared.ledger.clock import Clock
+from shared.ledger.outbox import clear_sent, relay_once
+from shared.ledger.reader import Reader
+from shared.ledger.reaping import candidates
+from shared.licensing.model import Activate, Expire, Extend, Granted, Release, Resize, Suspend
+from tests.builders import add_license, add_token, ask, fetch, open_ledger, open_role, shift_clock
+from tests.conftest import Database
+from tests.invariants import check_invariants
+
+ACTIVATION, HEARTBEAT, REAPER, PORTAL, STANDALONE = ROLES = [
+    f"seatkeeper_{service}" for service in ("activation", "heartbeat", "reaper", "portal", "standalone")
+]
+
+
+async def run(database: Database, role: str, statement: str, *arguments: object) -> None:
+    connection = await asyncpg.connect(database.dsn_for(role))
+    try:
+        await connection.execute(statement, *arguments)
+    finally:
+        await connection.close()
+
+
+async def is_refused(database: Database, role: str, statement: str) -> bool:
+    try:
+        await run(database, role, statement)
+    except asyncpg.InsufficientPrivilegeError:
+        return True
+    return False
+
+
+# --- What nobody may ------------------------------------------------------------------------------------------
+
+DDL = [
+    "CREATE TABLE mine (id int)",
+    "CREATE SCHEMA mine",
+    "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "CREATE OR REPLACE FUNCTION ledger_clock() RETURNS timestamptz LANGUAGE sql AS 'SELECT now()'",
+    "CREATE INDEX ON device (name)",
+    "CREATE ROLE mine",
+    "CREATE DATABASE mine",
+    "ALTER TABLE license DROP CONSTRAINT license_never_oversold",
+    "ALTER TABLE audit DISABLE TRIGGER ALL",
+    "DROP TABLE audit",
+    "DROP FUNCTION ledger_clock()",
+    "DROP TRIGGER audit_is_append_only ON audit",
+    "TRUNCATE device",
+    "DELETE FROM device",
+    "DELETE FROM license",
+    "UPDATE schema_migration SET checksum = ''",
+    "SET session_replication_role = replica",
+]
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_no_service_changes_the_schema_or_removes_records(database: Database, role: str) -> None:
+    allowed = [statement for statement in DDL if not await is_refused(database, role, statement)]
+    assert allowed == []
+
+
+TAMPERING = ["UPDATE audit SET actor = 'nobody'", "DELETE FROM audit", "TRUNCATE audit", "TRUNCATE audit CASCADE"]
+
+
+@pytest.mark.parametrize("statement", TAMPERING)
+async def test_audit_rows_are_changed_and_removed_by_nobody_not_even_their_owner(
+    database: Database, statement: str
+) -> None:
+    await add_license(database)
+    before = await fetch(database, "SELECT audit::text FROM audit")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await fetch(database, statement)
+    assert [role for role in ROLES if not await is_refused(database, role, statement)] == []
+    assert await fetch(database, "SELECT audit::text FROM audit") == before
+
+
+async def test_an_audit_row_cannot_be_replaced_by_writing_it_again(database: Database) -> None:
+    await add_license(database)
+    again = (
+        "INSERT INTO audit (account_id, license_id, version, at, actor, event, seats_used, seats_allowed)"
+        " SELECT account_id, id, 1, now(), 'nobody', 'license.created', 0, 99 FROM license"
+    )
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await run(database, ACTIVATION, again)
+    assert await is_refused(
+        database, ACTIVATION, f"{again} ON CONFLICT (account_id, license_id, version) DO UPDATE SET actor = 'nobody'"
+    )
+
+
+# --- Who reads secrets ----------------------------------------------------------------------------------------
+
+READERS = {
+    "license_key": {ACTIVATION, PORTAL, STANDALONE},
+    "signing_key": {ACTIVATION, HEARTBEAT, PORTAL, STANDALONE},
+    "activation_token": {ACTIVATION, PORTAL, STANDALONE},
+    "management_token": {PORTAL, STANDALONE},
+    "audit": {PORTAL, STANDALONE},
+}
+
+
+@pytest.mark.parametrize("table", READERS)
+async def test_secrets_and_the_trail_are_read_by_those_who_need_them(database: Database, table: str) -> None:
+    readers = {role for role in ROLES if not await is_refused(database, role, f"SELECT 1 FROM {table}")}
+    assert readers == READERS[table]
+
+
+@pytest.mark.parametrize("table", ["account", "product", "policy", "license", "license_key", "signing_key"])
+async def test_only_the_portal_adds_what_is_sold(database: Database, table: str) -> None:
+    adders = {
+        role for role in ROLES if not await is_refused(database, role, f"INSERT INTO {table} SELECT FROM {table}")
+    }
+    assert adders <= {PORTAL, STANDALONE}
+    async with open_role(database.dsn_for(ACTIVATION)) as pool:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await Catalog(pool).add_account(uuid4(), "Mine", [])
+
+
+@pytest.mark.parametrize("column", ["policy_id", "expires_at", "key_prefix", "account_id"])
+@pytest.mark.parametrize("role", ROLES)
+async def test_what_a_license_was_granted_with_is_changed_by_no_service(
+    database: Database, role: str, column: str
+) -> None:
+    assert await is_refused(database, role, f"UPDATE license SET {column} = {column}")
+
+
+# --- What each can --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_every_service_changes_seats_through_a_ledger_of_its_own_role(database: Database, role: str) -> None:
+    ref = await add_license(database, seats=1)
+    async with open_ledger(database, role=role) as ledger:
+        for command in (
+            ask(Activate, "a", ref=ref),
+            ask(Extend, "a", ref=ref),
+            ask(Resize, ref=ref, seats=2),
+            ask(Release, "a", ref=ref),
+            ask(Activate, "b", ref=ref),
+            ask(Suspend, ref=ref),
+        ):
+            assert isinstance((await ledger.submit(command)).answer, Granted)
+        await shift_clock(database, timedelta(days=92))
+        assert isinstance((await ledger.submit(ask(Expire, "b", ref=ref))).answer, Granted)
+    await check_invariants(database)
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_every_service_relays_facts_and_keeps_the_pulse(database: Database, role: str) -> None:
+    await add_license(database)
+    async with open_role(database.dsn_for(role)) as pool:
+        handed_over: list[str] = []
+
+        async def publish(facts: object) -> None:
+            handed_over.append(str(facts))
+
+        assert await relay_once(pool, publish) == 1
+        await clear_sent(pool, keep_s=-1)
+        clock = Clock(pool)
+        await clock.raise_epoch(1)
+        assert clock.epoch == 2
+    assert await fetch(database, "SELECT count(*) FROM outbox") == [(0,)]
+
+
+@pytest.mark.parametrize("role", [ACTIVATION, STANDALONE])
+async def test_who_activates_finds_keys_and_counts_the_uses_of_tokens(database: Database, role: str) -> None:
+    ref = await add_license(database)
+    token = await add_token(database, ref)
+    (digest,) = (await fetch(database, "SELECT digest FROM license_key"))[0]
+    async with open_role(database.dsn_for(role)) as pool, open_ledger(database, role=role) as ledger:
+        reader = Reader(pool)
+        assert await reader.find([digest]) == ref
+        assert (await reader.license(ref)) is not None
+        assert await reader.account_keys(ref[0]) == []
+        await ledger.submit(ask(Activate, ref=ref, token_id=token))
+    assert await fetch(database, "SELECT uses FROM activation_token") == [(1,)]
+
+
+@pytest.mark.parametrize("role", [HEARTBEAT, PORTAL])
+async def test_who_answers_devices_reads_the_keys_that_sign(database: Database, role: str) -> None:
+    ref = await add_license(database)
+    async with open_role(database.dsn_for(role)) as pool:
+        assert await Reader(pool).account_keys(ref[0]) == []
+        assert await Reader(pool).accounts(after=uuid4(), limit=1) in ([], [ref[0]])
+
+
+async def test_the_reaper_finds_silent_devices(database: Database) -> None:
+    ref = await add_license(database)
+    async with open_ledger(database) as ledger:
+        await ledger.submit(ask(Activate, ref=ref))
+    async with open_role(database.dsn_for(REAPER)) as pool:
+        await shift_clock(database, timedelta(days=84))
+        assert len(await candidates(pool, "expiring_devices", after=None, limit=10)) == 1
+        assert len(await candidates(pool, "expired_devices", after=None, limit=10)) == 0
+        await shift_clock(database, timedelta(days=92))
+        assert len(await candidates(pool, "expired_devices", after=None, limit=10)) == 1
+
+
+@pytest.mark.parametrize("role", [PORTAL, STANDALONE])
+async def test_the_portal_keeps_the_catalogue_and_reads_the_trail(database: Database, role: str) -> None:
+    ref = await add_license(database)
+    async with open_role(database.dsn_for(role)) as pool:
+        catalog = Catalog(pool)
+        policy = (await fetch(database, "SELECT name FROM policy"))[0][0]
+        new = (ref[0], uuid4())
+        key = NewKey(digest=b"k" * 32, key_id="test", prefix="")
+        await catalog.add_license(new, policy=policy, seats=5, expires_at=None, customer="Ann", key=key, actor="admin")
+        with pytest.raises(CatalogError, match="in use"):
+            await catalog.add_license(
+                (ref[0], uuid4()), policy=policy, seats=5, expires_at=None, customer="", key=key, actor="admin"
+            )
+        token = uuid4()
+        await catalog.add_activation_token(new, token, ttl_s=60, max_uses=1)
+        await catalog.revoke_activation_token(ref[0], token)
+        await catalog.add_management_token(
+            ref[0], uuid4(), digest=b"m" * 32, key_id="test", name="CI", scopes=["licenses:read"], ttl_s=60
+        )
+        assert [entry.event for entry in await Reader(pool).trail(new)] == ["license.created"]
+        assert {row.id for row in await catalog.licenses(ref[0], limit=10)} == {ref[1], new[1]}
+    await check_invariants(database)

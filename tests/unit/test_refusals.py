@@ -1,0 +1,72 @@
+"""Refusals that are given again for a moment, at the version at which they were decided."""
+
+from types import SimpleNamespace
+from uuid import UUID
+
+import pytest
+
+from shared.licensing.codes import Code
+from shared.licensing.model import Reason, Refused
+from shared.seats import refusals
+from shared.seats.refusals import LIFE_S, Asker, Refusals
+
+LOST = Refused(code=Code.LEASE_LOST, reason=Reason.IDLE)
+ASKER: Asker = (UUID(int=1), UUID(int=2), 3)
+
+
+class Time:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s = 1000.0
+        monkeypatch.setattr(refusals, "time", SimpleNamespace(monotonic=lambda: self.now_s))
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> Time:
+    return Time(monkeypatch)
+
+
+def kept() -> Refusals:
+    refusals = Refusals()
+    refusals.keep(ASKER, 7, LOST)
+    return refusals
+
+
+def test_a_refusal_stands_at_its_version() -> None:
+    assert kept().find(ASKER, 7) == LOST
+
+
+@pytest.mark.parametrize("version", [6, 8])
+def test_a_refusal_does_not_stand_at_another_version(version: int) -> None:
+    refusals = kept()
+    assert refusals.find(ASKER, version) is None
+    assert refusals.find(ASKER, 7) is None
+
+
+@pytest.mark.parametrize("asker", [(UUID(int=9), ASKER[1], 3), (ASKER[0], UUID(int=9), 3), (ASKER[0], ASKER[1], 4)])
+def test_a_refusal_is_nobody_elses(asker: Asker) -> None:
+    assert kept().find(asker, 7) is None
+
+
+def test_a_refusal_lives_for_a_second(time: Time) -> None:
+    refusals = kept()
+    time.now_s += LIFE_S - 0.01
+    assert refusals.find(ASKER, 7) == LOST
+    time.now_s += 0.01
+    assert refusals.find(ASKER, 7) is None
+
+
+def test_the_later_refusal_stands(time: Time) -> None:
+    refusals = kept()
+    time.now_s += 0.9
+    refusals.keep(ASKER, 8, Refused(code=Code.LICENSE_REVOKED))
+    time.now_s += 0.9
+    assert refusals.find(ASKER, 8) == Refused(code=Code.LICENSE_REVOKED)
+
+
+def test_the_oldest_refusals_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusals, "LIMIT", 2)
+    kept = Refusals()
+    askers = [(UUID(int=n), UUID(int=n), 1) for n in range(3)]
+    for asker in askers:
+        kept.keep(asker, 7, LOST)
+    assert [kept.find(asker, 7) for asker in askers] == [None, LOST, LOST]
