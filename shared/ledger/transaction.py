@@ -36,6 +36,7 @@ from shared.licensing.model import (
 )
 
 _SQL = load("ledger.sql")
+_LOCK, _LOCK_FREE = _SQL["lock"], _SQL["lock"] + " SKIP LOCKED"
 
 FREED_LIMIT = 256
 """At most so many ended leases of one full license are freed by one batch."""
@@ -54,7 +55,7 @@ class LicenseNotFoundError(LookupError):
 
 
 @dataclass(slots=True)
-class Case:
+class Held:
     """One license of the batch as the commands move it, and what is to be written for it."""
 
     license: License
@@ -88,44 +89,44 @@ async def transact(connection: Connection, commands: Sequence[Command], *, wait:
     """
     await connection.execute("BEGIN")
     try:
-        cases = await _lock(connection, commands, wait=wait)
-        if not cases:
+        held = await _lock(connection, commands, wait=wait)
+        if not held:
             await connection.execute("ROLLBACK")
             return Outcome([None] * len(commands), [], None)
-        now = await _read(connection, cases, commands)
+        now = await _read(connection, held, commands)
         tokens = await _read_tokens(connection, commands)
-        decisions, uses = _decide_all(cases, tokens, commands, now)
-        wrote = await _write(connection, cases.values(), uses, now)
+        decisions, uses = _decide_all(held, tokens, commands, now)
+        wrote = await _write(connection, held.values(), uses, now)
     except BaseException:
         await _roll_back(connection)
         raise
     await _end(connection, "COMMIT" if wrote else "ROLLBACK")
-    return Outcome(decisions, [case.change() for case in cases.values()], now)
+    return Outcome(decisions, [one.change() for one in held.values()], now)
 
 
-async def _lock(connection: Connection, commands: Sequence[Command], *, wait: bool) -> dict[Key, Case]:
+async def _lock(connection: Connection, commands: Sequence[Command], *, wait: bool) -> dict[Key, Held]:
     wanted = {(command.account_id, command.license_id) for command in commands}
-    rows = await connection.fetch(_SQL["lock" if wait else "lock_free"], *columns(wanted, 2))
+    rows = await connection.fetch(_LOCK if wait else _LOCK_FREE, *columns(wanted, 2))
     licenses = [license_of(row) for row in rows]
-    return {(one.account_id, one.id): Case(one, one.version) for one in licenses}
+    return {(one.account_id, one.id): Held(one, one.version) for one in licenses}
 
 
-async def _read(connection: Connection, cases: dict[Key, Case], commands: Sequence[Command]) -> datetime:
+async def _read(connection: Connection, held: dict[Key, Held], commands: Sequence[Command]) -> datetime:
     named = {
         (command.account_id, command.license_id, command.device_id)
         for command in commands
-        if isinstance(command, DeviceCommand) and (command.account_id, command.license_id) in cases
+        if isinstance(command, DeviceCommand) and (command.account_id, command.license_id) in held
     }
-    rows = await connection.fetch(_SQL["read"], *columns(named, 3), *columns(_crowded(cases, commands), 3))
+    rows = await connection.fetch(_SQL["read"], *columns(named, 3), *columns(_crowded(held, commands), 3))
     for row in rows:
         if row["id"] is not None:
             device = device_of(row)
-            cases[device.account_id, device.license_id].devices[device.id] = device
+            held[device.account_id, device.license_id].devices[device.id] = device
     now: datetime = rows[0]["now"]
     return now
 
 
-def _crowded(cases: dict[Key, Case], commands: Sequence[Command]) -> list[tuple[UUID, UUID, int]]:
+def _crowded(held: dict[Key, Held], commands: Sequence[Command]) -> list[tuple[UUID, UUID, int]]:
     """The licenses that may lack seats for this batch, and how many ended leases could be in the way.
 
     Counted are all commands, not only the seekers: each other one may keep a lease that had ended.
@@ -133,8 +134,8 @@ def _crowded(cases: dict[Key, Case], commands: Sequence[Command]) -> list[tuple[
     seekers = {(command.account_id, command.license_id) for command in commands if isinstance(command, Activate)}
     asked = Counter((command.account_id, command.license_id) for command in commands)
     lacking = (
-        (key, cases[key].license.seats_used + asked[key] - cases[key].license.seats_limit)
-        for key in seekers & cases.keys()
+        (key, held[key].license.seats_used + asked[key] - held[key].license.seats_limit)
+        for key in seekers & held.keys()
     )
     return [(*key, min(count, FREED_LIMIT)) for key, count in lacking if count > 0]
 
@@ -152,18 +153,18 @@ async def _read_tokens(connection: Connection, commands: Sequence[Command]) -> d
 
 
 def _decide_all(
-    cases: dict[Key, Case], tokens: dict[TokenKey, ActivationToken], commands: Sequence[Command], now: datetime
+    held: dict[Key, Held], tokens: dict[TokenKey, ActivationToken], commands: Sequence[Command], now: datetime
 ) -> tuple[list[Decision | None], Counter[TokenKey]]:
     decisions: list[Decision | None] = []
     uses: Counter[TokenKey] = Counter()
     for command in commands:
-        case = cases.get((command.account_id, command.license_id))
-        if case is None:
+        one = held.get((command.account_id, command.license_id))
+        if one is None:
             decisions.append(None)
             continue
         token = _token_of(command, tokens, uses)
-        decision = decide(case.license, case.devices, token, command, now)
-        _apply(case, command, decision)
+        decision = decide(one.license, one.devices, token, command, now)
+        _apply(one, command, decision)
         if decision.token_used is not None:
             uses[command.account_id, command.license_id, decision.token_used] += 1
         decisions.append(decision)
@@ -181,19 +182,19 @@ def _token_of(
     return token if token is None or not uses[key] else replace(token, uses=token.uses + uses[key])
 
 
-def _apply(case: Case, command: Command, decision: Decision) -> None:
-    case.license = decision.license
+def _apply(one: Held, command: Command, decision: Decision) -> None:
+    one.license = decision.license
     for device in decision.devices:
-        case.devices[device.id] = case.changed[device.id] = device
-    case.events.extend((event, command) for event in decision.events)
+        one.devices[device.id] = one.changed[device.id] = device
+    one.events.extend((event, command) for event in decision.events)
     if isinstance(decision.answer, Granted) and decision.answer.device is not None:
-        case.seen[decision.answer.device.id] = decision.answer.device
+        one.seen[decision.answer.device.id] = decision.answer.device
 
 
-async def _write(connection: Connection, cases: Sequence[Case] | Any, uses: Counter[TokenKey], now: datetime) -> bool:
+async def _write(connection: Connection, held: Sequence[Held] | Any, uses: Counter[TokenKey], now: datetime) -> bool:
     """Write what changed; False when nothing did."""
-    moved = [device for case in cases if not case.events for device in case.changed.values()]
-    eventful = [case for case in cases if case.events]
+    moved = [device for one in held if not one.events for device in one.changed.values()]
+    eventful = [one for one in held if one.events]
     if moved:
         leases = [(d.account_id, d.license_id, d.id, d.last_contact_at, d.lease_expires_at) for d in moved]
         await connection.execute(_SQL["extend"], *columns(leases, 5))
@@ -204,11 +205,11 @@ async def _write(connection: Connection, cases: Sequence[Case] | Any, uses: Coun
     return bool(moved or eventful)
 
 
-def _write_arguments(cases: Sequence[Case], now: datetime) -> list[Any]:
-    events = [_event_row(case.license, event, command, now) for case in cases for event, command in case.events]
+def _write_arguments(held: Sequence[Held], now: datetime) -> list[Any]:
+    events = [_event_row(one.license, event, command, now) for one in held for event, command in one.events]
     return [
-        *columns([_device_row(device) for case in cases for device in case.changed.values()], 16),
-        *columns([_license_row(case.license) for case in cases], 8),
+        *columns([_device_row(device) for one in held for device in one.changed.values()], 16),
+        *columns([_license_row(one.license) for one in held], 8),
         *columns(events, 11),
         now,
     ]

@@ -82,8 +82,8 @@ class Projection:
         self._missed: Counter[bytes] = Counter()
         scripts = register(connection.client)
         self._contact, self._standing, self._apply = scripts["contact"], scripts["standing"], scripts["apply"]
-        self._contacts: Batcher[Contact, Seen] = Batcher(self._contact_all, in_flight=2)
-        self._standings: Batcher[bytes, Standing | None] = Batcher(self._standing_all)
+        self._contacts: Batcher[Contact, Seen] = Batcher(self._contact_all, in_flight=1)
+        self._standings: Batcher[bytes, Standing | None] = Batcher(self._standing_all, in_flight=1)
 
     def contact(self, account_id: UUID, license_id: UUID, device_id: UUID, generation: int) -> Awaitable[Seen]:
         """Whether this device may be told yes without asking Postgres. Notes the contact where so."""

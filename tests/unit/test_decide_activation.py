@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from shared.licensing.codes import Code
-from shared.licensing.decide import PENDING_LIMIT, decide
+from shared.licensing.decide import decide
 from shared.licensing.leases import DAY_S
 from shared.licensing.model import (
     Activate,
@@ -25,6 +25,7 @@ from shared.licensing.model import (
     Reason,
     Refused,
 )
+from shared.licensing.seat_rules import PENDING_LIMIT
 from tests.builders import NOW, ask, floating, make_device, make_license, make_terms, make_token
 
 DAY = timedelta(days=1)

@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from shared.licensing.codes import Code
-from shared.licensing.decide import MAX_SEATS, decide
+from shared.licensing.decide import decide
 from shared.licensing.model import (
     Activate,
     Approve,
@@ -25,6 +25,7 @@ from shared.licensing.model import (
     Suspend,
     Unblock,
 )
+from shared.licensing.vendor_rules import MAX_SEATS
 from tests.builders import NOW, ask, make_device, make_license
 
 ACTIVE, SUSPENDED, REVOKED = LicenseStatus

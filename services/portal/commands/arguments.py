@@ -9,7 +9,7 @@ import typer
 
 from services.portal.commands.failures import CommandError
 from services.portal.durations import duration_s, expiry
-from shared.licensing.decide import MAX_SEATS
+from shared.licensing.vendor_rules import MAX_SEATS
 
 Value = TypeVar("Value")
 

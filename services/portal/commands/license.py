@@ -22,9 +22,9 @@ from services.portal.commands.changes import change_license
 from services.portal.commands.session import run, tell, tell_page
 from services.portal.commands.views import license_detail, license_line, trail_line
 from shared.ledger.catalog import FIRST
-from shared.licensing.decide import MAX_SEATS
 from shared.licensing.license_key import LONGEST
 from shared.licensing.model import Reinstate, Revoke, Suspend
+from shared.licensing.vendor_rules import MAX_SEATS
 
 app = typer.Typer(help="What customers hold: granted under a policy, with a secret key.")
 

@@ -4,7 +4,8 @@
 -- same reason ended leases are found by a comparison of rows, which only the license's own index answers.
 
 -- name: lock
--- Lock the licenses in the order of their ids, so that two batches never wait for each other in a ring.
+-- Lock the licenses in the order of their ids, so that two batches never wait for each other in a ring. With SKIP LOCKED
+-- added, those that another transaction holds are left out.
 SELECT l.account_id, l.id, l.status, l.seats_limit, l.seats_allowed, l.seats_used, l.devices_pending, l.version,
        l.expires_at, p.kind, p.lease_s, p.offline_grace_s, p.heartbeat_interval_s, p.approval, pr.code AS product_code
 FROM unnest($1::uuid[], $2::uuid[]) AS wanted (account_id, id)
@@ -13,17 +14,6 @@ JOIN policy p ON p.account_id = ANY (ARRAY[l.account_id]) AND p.id = ANY (ARRAY[
 JOIN product pr ON pr.account_id = ANY (ARRAY[p.account_id]) AND pr.id = ANY (ARRAY[p.product_id])
 ORDER BY l.id
 FOR UPDATE OF l;
-
--- name: lock_free
--- The same, leaving out the licenses that another transaction holds.
-SELECT l.account_id, l.id, l.status, l.seats_limit, l.seats_allowed, l.seats_used, l.devices_pending, l.version,
-       l.expires_at, p.kind, p.lease_s, p.offline_grace_s, p.heartbeat_interval_s, p.approval, pr.code AS product_code
-FROM unnest($1::uuid[], $2::uuid[]) AS wanted (account_id, id)
-JOIN license l ON l.account_id = ANY (ARRAY[wanted.account_id]) AND l.id = ANY (ARRAY[wanted.id])
-JOIN policy p ON p.account_id = ANY (ARRAY[l.account_id]) AND p.id = ANY (ARRAY[l.policy_id])
-JOIN product pr ON pr.account_id = ANY (ARRAY[p.account_id]) AND pr.id = ANY (ARRAY[p.product_id])
-ORDER BY l.id
-FOR UPDATE OF l SKIP LOCKED;
 
 -- name: read
 -- The clock, then the devices that the commands name ($1-$3) and of crowded licenses those whose leases ended first
