@@ -32,7 +32,7 @@ class AliveAnswer(Answer, frozen=True, kw_only=True):
     state: str
     generation: int
     lease_expires_at: str
-    valid_until: str
+    valid_until: str | None = None
     next_heartbeat_in: int
     server_time: str
     nonce: str | None = None
@@ -72,7 +72,7 @@ class Handlers:
             state="active",
             generation=alive.generation,
             lease_expires_at=rfc3339(alive.lease_expires_s),
-            valid_until=rfc3339(alive.valid_until_s),
+            valid_until=rfc3339(alive.valid_until_s) if alive.valid_until_s is not None else None,
             next_heartbeat_in=next_heartbeat_s(alive.interval_s),
             server_time=rfc3339(self._clock.now_s()),
             nonce=nonce,

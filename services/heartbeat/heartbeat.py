@@ -22,13 +22,14 @@ from shared.signing.device_token import DeviceClaims, DeviceTokens
 class Alive(msgspec.Struct, frozen=True, kw_only=True):
     """The seat is kept. `lease` is a newly signed one, where the device's own is due or was not told.
 
-    Times are whole seconds since 1970.
+    Times are whole seconds since 1970. `valid_until_s` is the end of the lease that the device now holds: of the new
+    one, or of the one it told of; None where neither is known.
     """
 
     device_id: UUID
     generation: int
     lease_expires_s: int
-    valid_until_s: int
+    valid_until_s: int | None
     interval_s: int
     lease: IssuedLease | None = None
 
@@ -77,9 +78,15 @@ class Heartbeat:
         seen = await self._projection.contact(claims.account, claims.license, claims.device, claims.generation)
         if seen.floor_s is not None and seen.standing is not None:
             now_s = self._clock.now_s()
-            alive = _alive_inside_floor(claims, seen.standing, seen.floor_s, now_s)
-            if held_until is None or not _is_due(held_until, now_s, seen.standing.offline_grace_s, alive.valid_until_s):
-                return alive
+            could_be_s = _could_be_s(seen.standing, seen.floor_s, now_s)
+            if held_until is None or not _is_due(held_until, now_s, seen.standing.offline_grace_s, could_be_s):
+                return Alive(
+                    device_id=claims.device,
+                    generation=claims.generation,
+                    lease_expires_s=seen.floor_s,
+                    valid_until_s=_held_s(held_until, could_be_s),
+                    interval_s=seen.standing.heartbeat_interval_s,
+                )
         asker = (claims.license, claims.device, claims.generation)
         if seen.standing is not None and (kept := self._refusals.find(asker, seen.standing.version)) is not None:
             return Lost(code=kept.code, reason=kept.reason)
@@ -111,7 +118,7 @@ class Heartbeat:
             device_id=device.id,
             generation=device.generation,
             lease_expires_s=int(device.lease_expires_at.timestamp()),
-            valid_until_s=until_s,
+            valid_until_s=until_s if due else _held_s(held_until, until_s),
             interval_s=license.terms.heartbeat_interval_s,
             lease=await self._issuer.lease(license, device, now_s) if due else None,
         )
@@ -132,19 +139,19 @@ class Heartbeat:
         return Left(device_id=claims.device)
 
 
-def _alive_inside_floor(claims: DeviceClaims, standing: Standing, floor_s: int, now_s: float) -> Alive:
-    return Alive(
-        device_id=claims.device,
-        generation=claims.generation,
+def _could_be_s(standing: Standing, floor_s: int, now_s: float) -> int:
+    """The end that a lease signed now would state."""
+    return valid_until_s(
         lease_expires_s=floor_s,
-        valid_until_s=valid_until_s(
-            lease_expires_s=floor_s,
-            issued_s=int(now_s),
-            offline_grace_s=standing.offline_grace_s,
-            license_expires_s=standing.expires_at_s,
-        ),
-        interval_s=standing.heartbeat_interval_s,
+        issued_s=int(now_s),
+        offline_grace_s=standing.offline_grace_s,
+        license_expires_s=standing.expires_at_s,
     )
+
+
+def _held_s(held_until: float | None, could_be_s: int) -> int | None:
+    """The end of the lease that the device holds, as far as it is still good: a license may end sooner than it did."""
+    return None if held_until is None else min(int(held_until), could_be_s)
 
 
 def _is_due(held_until: float, now_s: float, offline_grace_s: int, could_be_s: int) -> bool:

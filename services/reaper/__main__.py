@@ -19,6 +19,7 @@ from shared.runtime import lifecycle, logging
 from shared.runtime.background import background
 from shared.runtime.resources import open_resources
 from shared.runtime.settings import load_settings
+from shared.web.endpoints import add_routes
 from shared.web.service import probes
 
 APPLICATION = "seatkeeper-reaper"
@@ -27,8 +28,9 @@ APPLICATION = "seatkeeper-reaper"
 def main(argv: list[str]) -> int:
     options = _options(argv)
     settings = load_settings(Settings, options.config, os.environ, "services.reaper")
-    logging.configure(settings.log)
-    if options.once or options.dry_run:
+    as_command = options.once or options.dry_run
+    logging.configure(settings.log, stream=sys.stderr if as_command else None)  # a command's output is its answer
+    if as_command:
         return asyncio.run(_once(settings, dry_run=options.dry_run, as_json=options.json))
     return lifecycle.run(lambda stop: _work(settings, stop))
 
@@ -47,23 +49,31 @@ async def _work(settings: Settings, stop: asyncio.Event) -> None:
         open_resources(settings, application=APPLICATION) as resources,
         background(worker(resources, settings.reaper).run),
     ):
-        await lifecycle.serve(web.Application(), settings.server, probes(resources), stop)
+        app = web.Application()
+        add_routes(app, resources.metrics, [])
+        await lifecycle.serve(app, settings.server, probes(resources), stop)
 
 
 async def _once(settings: Settings, *, dry_run: bool, as_json: bool) -> int:
     try:
         async with open_resources(settings, application=APPLICATION) as resources:
+            if (lack := await resources.check_postgres()) is not None:
+                return _not_done(lack)
             one_pass = reap(resources, settings.reaper)
             if dry_run:
                 _show(await one_pass.plan(), as_json=as_json)
                 return 0
             done = await one_pass()
     except UnavailableError:
-        print("services.reaper: Postgres cannot be reached; nothing was changed", file=sys.stderr)
-        return 1
+        return _not_done("out of reach")
     said = {"announced": done.announced, "freed": done.freed, "failed": done.failed}
     print(json.dumps(said) if as_json else ", ".join(f"{count} {what}" for what, count in said.items()))
     return 1 if done.failed else 0
+
+
+def _not_done(why: str) -> int:
+    print(f"services.reaper: Postgres: {why}", file=sys.stderr)
+    return 1
 
 
 def _show(found: list[Candidate], *, as_json: bool) -> None:

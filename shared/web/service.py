@@ -32,5 +32,17 @@ def main(name: str, settings_type: type[AnySettings], routes: Callable[[Resource
 
 
 def probes(resources: Resources) -> web.Application:
-    """Health, readiness and metrics. Redis is no condition of readiness: without it Postgres answers."""
-    return health_app(resources.metrics, {"postgres": resources.check_postgres}, lifecycle.Readiness())
+    """Health, readiness and metrics.
+
+    Ready is who has once found Postgres there and migrated. An outage later is no reason to take every replica away at
+    once: heartbeats go on, and what cannot be decided is answered 503. Redis is no condition at all.
+    """
+    found = False
+
+    async def check_postgres() -> str | None:
+        nonlocal found
+        lack = None if found else await resources.check_postgres()
+        found = lack is None
+        return lack
+
+    return health_app(resources.metrics, {"postgres": check_postgres}, lifecycle.Readiness())
