@@ -8,13 +8,15 @@ from uuid import UUID
 
 import msgspec
 
+from shared.batching import OverloadedError
 from shared.ledger.clock import Clock
+from shared.ledger.connections import UnavailableError
 from shared.ledger.ledger import Ledger, LicenseNotFoundError
 from shared.licensing.codes import Code
 from shared.licensing.leases import valid_until_s
 from shared.licensing.model import Decision, Device, Extend, License, Reason, Refused, Release
 from shared.runtime.issuing import IssuedLease, Issuer, held_until_s
-from shared.seats.projection import Projection, Standing
+from shared.seats.projection import Projection, Seen, Standing
 from shared.seats.refusals import Refusals
 from shared.signing.device_token import DeviceClaims, DeviceTokens
 
@@ -76,21 +78,34 @@ class Heartbeat:
 
     async def _keep(self, claims: DeviceClaims, held_until: float | None) -> Alive | Lost:
         seen = await self._projection.contact(claims.account, claims.license, claims.device, claims.generation)
-        if seen.floor_s is not None and seen.standing is not None:
-            now_s = self._clock.now_s()
-            could_be_s = _could_be_s(seen.standing, seen.floor_s, now_s)
-            if held_until is None or not _is_due(held_until, now_s, seen.standing.offline_grace_s, could_be_s):
-                return Alive(
-                    device_id=claims.device,
-                    generation=claims.generation,
-                    lease_expires_s=seen.floor_s,
-                    valid_until_s=_held_s(held_until, could_be_s),
-                    interval_s=seen.standing.heartbeat_interval_s,
-                )
+        alive, due = self._inside_floor(claims, seen, held_until)
+        if alive is not None and not due:
+            return alive
         asker = (claims.license, claims.device, claims.generation)
         if seen.standing is not None and (kept := self._refusals.find(asker, seen.standing.version)) is not None:
             return Lost(code=kept.code, reason=kept.reason)
-        return await self._ask_ledger(claims, held_until)
+        try:
+            return await self._ask_ledger(claims, held_until)
+        except (UnavailableError, OverloadedError):
+            if alive is None:
+                raise
+            return alive  # what was promised holds; a new lease comes with a later heartbeat
+
+    def _inside_floor(self, claims: DeviceClaims, seen: Seen, held_until: float | None) -> tuple[Alive | None, bool]:
+        """The answer that Redis alone allows, if any, and whether the device's signed lease is due."""
+        standing, floor_s = seen.standing, seen.floor_s
+        if standing is None or floor_s is None:
+            return None, False
+        now_s = self._clock.now_s()
+        could_be_s = _could_be_s(standing, floor_s, now_s)
+        alive = Alive(
+            device_id=claims.device,
+            generation=claims.generation,
+            lease_expires_s=floor_s,
+            valid_until_s=_held_s(held_until, could_be_s),
+            interval_s=standing.heartbeat_interval_s,
+        )
+        return alive, held_until is not None and _is_due(held_until, now_s, standing.offline_grace_s, could_be_s)
 
     async def _ask_ledger(self, claims: DeviceClaims, held_until: float | None) -> Alive | Lost:
         decision = await self._ledger.submit(

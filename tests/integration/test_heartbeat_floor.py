@@ -44,6 +44,21 @@ async def test_heartbeats_inside_the_floor_are_answered_while_postgres_is_away(g
     assert answer["leaseExpiresAt"] == seat["leaseExpiresAt"]
 
 
+async def test_a_due_lease_waits_for_postgres_but_the_heartbeat_does_not(gated_platform: Platform) -> None:
+    platform, gate = gated_platform, postgres_gate(gated_platform)
+    grant = await (await platform.vendor()).license()
+    seat = (await platform.api.activate(grant.key)).ok(201)
+    soon = (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    await gate.shut()
+
+    answer = (await platform.api.heartbeat(seat["deviceToken"], validUntil=soon)).ok()
+    assert answer["validUntil"] == soon
+    assert "lease" not in answer
+    await gate.open()
+    assert "lease" in (await platform.api.heartbeat(seat["deviceToken"], validUntil=soon)).ok()
+
+
 async def test_heartbeats_of_short_leases_are_never_answered_without_postgres(gated_platform: Platform) -> None:
     platform, gate = gated_platform, postgres_gate(gated_platform)
     vendor = await platform.vendor()
