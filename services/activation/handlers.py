@@ -2,7 +2,7 @@
 
 import time
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -12,6 +12,17 @@ from services.activation import activate
 from services.activation.access import Denied
 from services.activation.activate import Activated, Activation, NotActivated, Pending
 from services.activation.devices import Devices, Page
+from services.activation.messages import (
+    ActivateBody,
+    ActivatedAnswer,
+    DeviceAnswer,
+    DevicesAnswer,
+    PendingAnswer,
+    ReleaseBody,
+    ResetAnswer,
+    ValidAnswer,
+    ValidateBody,
+)
 from services.activation.public_keys import PublicKeys
 from services.activation.release import Releasing
 from services.activation.validate import Validation
@@ -19,86 +30,14 @@ from shared.ledger.clock import Clock
 from shared.licensing.codes import Code
 from shared.licensing.model import Device, DeviceState, Refused
 from shared.runtime.issuing import next_heartbeat_s
-from shared.web.answers import Answer, license_problem, reply, rfc3339
-from shared.web.bodies import KeyText, LongText, ShortText, Text, Timestamp, parse_timestamp, read_json
+from shared.web.answers import license_problem, reply, rfc3339
+from shared.web.bodies import parse_timestamp, read_json
 from shared.web.endpoints import Route
 from shared.web.problems import ProblemError, problem
 from shared.web.texts import Fault
 
 PENDING_RETRY_S = 30
 PAGE_LIMIT = 500
-
-
-class ActivateBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    fingerprint: Text
-    timestamp: Timestamp
-    license_key: str | None = None
-    token: LongText | None = None
-    nonce: ShortText | None = None
-    name: Text | None = None
-
-
-class ValidateBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    key: str
-    fingerprint: Text | None = None
-
-
-class ReleaseBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    device_id: Text
-    license_key: KeyText
-    generation: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
-
-
-class ActivatedAnswer(Answer, frozen=True, kw_only=True):
-    device_id: UUID
-    state: DeviceState
-    generation: int
-    lease: str
-    valid_until: str
-    lease_expires_at: str | None
-    device_token: str
-    next_heartbeat_in: int
-    limit: int
-    used: int
-
-
-class PendingAnswer(Answer, frozen=True, kw_only=True):
-    device_id: UUID
-    state: DeviceState
-    retry_after: int
-
-
-class ValidAnswer(Answer, frozen=True, kw_only=True):
-    valid: bool
-    code: str
-    full: bool | None = None
-    limit: int | None = None
-    used: int | None = None
-
-
-class ResetAnswer(Answer, frozen=True, kw_only=True):
-    activated: bool
-    last_reset_time: str
-
-
-class DeviceAnswer(Answer, frozen=True, kw_only=True):
-    device_id: UUID
-    name: str
-    fingerprint: str
-    state: DeviceState
-    generation: int
-    activated_at: str | None = None
-    last_contact_at: str | None = None
-    lease_expires_at: str | None = None
-    ended_at: str | None = None
-    ended_reason: str | None = None
-
-
-class DevicesAnswer(Answer, frozen=True, kw_only=True):
-    limit: int
-    used: int
-    devices: list[DeviceAnswer]
-    next: UUID | None = None
 
 
 _activate_body = msgspec.json.Decoder(ActivateBody)

@@ -9,7 +9,7 @@ import msgspec
 import uvloop
 from aiohttp import web
 
-from services.activation.handlers import ActivateBody, ValidateBody
+from services.activation.messages import ActivateBody, ValidateBody
 from services.heartbeat.handlers import HeartbeatBody
 from shared.runtime.lifecycle import PROTOCOL_OPTIONS
 

@@ -1,0 +1,82 @@
+"""What goes over the wire: the bodies that activation reads and the answers that it gives."""
+
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+
+from shared.licensing.model import DeviceState
+from shared.web.answers import Answer
+from shared.web.bodies import KeyText, LongText, ShortText, Text, Timestamp
+
+
+class ActivateBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    fingerprint: Text
+    timestamp: Timestamp
+    license_key: str | None = None
+    token: LongText | None = None
+    nonce: ShortText | None = None
+    name: Text | None = None
+
+
+class ValidateBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    key: str
+    fingerprint: Text | None = None
+
+
+class ReleaseBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    device_id: Text
+    license_key: KeyText
+    generation: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
+
+
+class ActivatedAnswer(Answer, frozen=True, kw_only=True):
+    device_id: UUID
+    state: DeviceState
+    generation: int
+    lease: str
+    valid_until: str
+    lease_expires_at: str | None
+    device_token: str
+    next_heartbeat_in: int
+    limit: int
+    used: int
+
+
+class PendingAnswer(Answer, frozen=True, kw_only=True):
+    device_id: UUID
+    state: DeviceState
+    retry_after: int
+
+
+class ValidAnswer(Answer, frozen=True, kw_only=True):
+    valid: bool
+    code: str
+    full: bool | None = None
+    limit: int | None = None
+    used: int | None = None
+
+
+class ResetAnswer(Answer, frozen=True, kw_only=True):
+    activated: bool
+    last_reset_time: str
+
+
+class DeviceAnswer(Answer, frozen=True, kw_only=True):
+    device_id: UUID
+    name: str
+    fingerprint: str
+    state: DeviceState
+    generation: int
+    activated_at: str | None = None
+    last_contact_at: str | None = None
+    lease_expires_at: str | None = None
+    ended_at: str | None = None
+    ended_reason: str | None = None
+
+
+class DevicesAnswer(Answer, frozen=True, kw_only=True):
+    limit: int
+    used: int
+    devices: list[DeviceAnswer]
+    next: UUID | None = None
