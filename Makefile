@@ -12,16 +12,21 @@ SQUAWK := $(BIN)/squawk --assume-in-transaction --pg-version=15.0 --reporter=gcc
 SQUAWK := $(SQUAWK),require-concurrent-index-creation,require-lock-timeout,require-statement-timeout,prefer-bigint-over-int
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench format lock clean env env-dev
+REPLICAS ?= 1
+export REPLICAS
+.PHONY: help run demo stack test check bench bench-facts format lock clean env env-dev
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: env ## Start everything in one process on PORT (8080), with its own Postgres and Valkey
 	@SEATKEEPER_PARENT_PID=$$PPID PORT=$(PORT) exec $(BIN)/python -m services.standalone
 
-demo: env ## Show the platform at work, end to end, and leave nothing behind
-	@SEATKEEPER_PARENT_PID=$$PPID exec $(BIN)/python -m services.standalone.demo
+demo: env ## Show the platform at work, end to end, and leave nothing behind (STACK=1: as separate processes)
+	@SEATKEEPER_PARENT_PID=$$PPID exec $(BIN)/python -m services.standalone.$(if $(STACK),stack --story,demo)
+
+stack: env ## Start each service as REPLICAS (1) processes on PORT (8080), with its own Postgres, Valkey and RabbitMQ
+	@SEATKEEPER_PARENT_PID=$$PPID PORT=$(PORT) exec $(BIN)/python -m services.standalone.stack
 
 test: check ## Run all that CI runs: the checks, then every test on real servers
 	@$(BIN)/python -m pytest tests --ignore=tests/unit --durations=15
@@ -37,6 +42,9 @@ check: env-dev ## Run format, lint, types, import rules, migrations and unit tes
 
 bench: env-dev ## Measure this machine
 	@exec $(BIN)/python -m tests.bench
+
+bench-facts: env-dev ## Send a minute of facts through RabbitMQ, with each trouble (some 6 minutes)
+	@exec $(BIN)/python -m tests.bench.facts
 
 format: env-dev ## Format the code and mend what the linter can
 	@$(BIN)/ruff format --quiet .

@@ -14,6 +14,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent / "secrets"
 OWNER = "seatkeeper_owner"
+BROKER_USER = "seatkeeper"
 SERVICES = ("activation", "heartbeat", "reaper", "portal")
 MASTER_SECRET_BYTES = 32
 
@@ -26,7 +27,7 @@ def main(argv: list[str]) -> int:
 
 
 def write_secrets(folder: Path) -> None:
-    """Passwords first, then what repeats them: DSNs for asyncpg, a service file for psql, Valkey's settings."""
+    """Passwords first, then what repeats them: DSNs for asyncpg, a service file for psql, settings of the others."""
     owner = _keep(folder / "owner_password", _password())
     _keep(folder / "owner_dsn", _dsn(OWNER, owner))
     _keep(folder / "owner_service", f"[owner]\nhost=postgres\ndbname=seatkeeper\nuser={OWNER}\npassword={owner}\n")
@@ -36,6 +37,9 @@ def write_secrets(folder: Path) -> None:
     valkey = _keep(folder / "valkey_password", _password())
     _keep(folder / "valkey_settings", f"requirepass {valkey}\n")
     _keep(folder / "redis_url", f"redis://:{valkey}@valkey:6379/0")
+    rabbitmq = _keep(folder / "rabbitmq_password", _password())
+    _keep(folder / "rabbitmq.conf", f"default_user = {BROKER_USER}\ndefault_pass = {rabbitmq}\n")
+    _keep(folder / "rabbitmq_url", f"amqp://{BROKER_USER}:{rabbitmq}@rabbitmq:5672/")
     _keep(folder / "master_keys", f"k1:{base64.b64encode(os.urandom(MASTER_SECRET_BYTES)).decode()}")
 
 

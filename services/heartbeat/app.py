@@ -3,6 +3,8 @@
 from services.heartbeat.handlers import Handlers
 from services.heartbeat.heartbeat import Heartbeat
 from services.heartbeat.projector import Projector
+from shared.facts.topology import PROJECTOR
+from shared.runtime.facts import Subscription
 from shared.runtime.resources import Resources
 from shared.web.endpoints import Route
 
@@ -15,3 +17,7 @@ def routes(resources: Resources) -> list[Route]:
 
 def projector(resources: Resources) -> Projector:
     return Projector(resources.projection)
+
+
+def wanted(resources: Resources) -> list[Subscription]:
+    return [(PROJECTOR, projector(resources))]

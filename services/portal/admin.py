@@ -13,7 +13,17 @@ from typing import Annotated
 import structlog
 import typer
 
-from services.portal.commands import account, device, license, management_token, master_secret, policy, product, token
+from services.portal.commands import (
+    account,
+    broker,
+    device,
+    license,
+    management_token,
+    master_secret,
+    policy,
+    product,
+    token,
+)
 from services.portal.commands.arguments import example
 from services.portal.commands.failures import line_of, one_line
 from services.portal.commands.output import note
@@ -34,6 +44,8 @@ app.add_typer(license.app, name="license")
 app.add_typer(device.app, name="device")
 app.add_typer(token.app, name="token")
 app.add_typer(management_token.app, name="management-token")
+app.add_typer(broker.facts, name="facts")
+app.add_typer(broker.letters, name="dead-letters")
 
 
 @app.callback(epilog=example("account list --config seatkeeper.toml --json"))

@@ -11,12 +11,14 @@ from aiohttp import web
 from rich.console import Console
 from rich.table import Table
 
-from services.reaper.app import reap, worker
+from services.reaper.app import floating, reap, worker
 from services.reaper.settings import Settings
+from shared.facts.topology import REAPER
 from shared.ledger.connections import UnavailableError
 from shared.ledger.reaping import Candidate
 from shared.runtime import lifecycle, logging
 from shared.runtime.background import background
+from shared.runtime.facts import facts_flowing
 from shared.runtime.resources import open_resources
 from shared.runtime.settings import load_settings
 from shared.web.endpoints import add_routes
@@ -45,13 +47,17 @@ def _options(argv: list[str]) -> argparse.Namespace:
 
 
 async def _work(settings: Settings, stop: asyncio.Event) -> None:
-    async with (
-        open_resources(settings, application=APPLICATION) as resources,
-        background(worker(resources, settings.reaper).run),
-    ):
-        app = web.Application()
-        add_routes(app, resources.metrics, [])
-        await lifecycle.serve(app, settings.server, probes(resources), stop)
+    committed = asyncio.Event()
+    async with open_resources(settings, application=APPLICATION, on_commit=committed.set) as resources:
+        leases = floating(resources)
+        async with (
+            facts_flowing(settings, resources, committed, name=APPLICATION, wanted=[(REAPER, leases)]),
+            background(leases.run),
+            background(worker(resources, settings.reaper).run),
+        ):
+            app = web.Application()
+            add_routes(app, resources.metrics, [])
+            await lifecycle.serve(app, settings.server, probes(resources), stop)
 
 
 async def _once(settings: Settings, *, dry_run: bool, as_json: bool) -> int:

@@ -1,5 +1,6 @@
 """The wiring of the reaper: its pass and its loop on the shared resources."""
 
+from services.reaper.floating import FloatingLeases
 from services.reaper.reap import Reap
 from services.reaper.settings import Reaper
 from services.reaper.worker import Worker
@@ -12,3 +13,7 @@ def reap(resources: Resources, settings: Reaper) -> Reap:
 
 def worker(resources: Resources, settings: Reaper) -> Worker:
     return Worker(reap(resources, settings), resources.metrics, interval_s=settings.interval_s)
+
+
+def floating(resources: Resources) -> FloatingLeases:
+    return FloatingLeases(resources.pool, resources.ledger, resources.clock)

@@ -34,11 +34,9 @@ Try it:
 
 
 def main() -> int:
-    port = _port()
-    signal.signal(signal.SIGTERM, _stop)
-    if parent := os.environ.get("SEATKEEPER_PARENT_PID"):
-        die_with_parent(signal.SIGTERM, int(parent))
-    if port is None or not _is_free(port):
+    port = chosen_port()
+    end_on_term()
+    if port is None or not is_free(port):
         return 1
     try:
         with running_servers(RUN) as servers:
@@ -58,17 +56,17 @@ def _serve(servers: Servers, port: int) -> int:
         await prepare(servers)
         async with open_standalone(settings) as standalone:
             demo = await ensure_demo(standalone.resources, RUN / "demo.json", f"http://{HOST}:{port}")
-            print(_welcome(demo), flush=True)
+            print(welcome(demo), flush=True)
             await lifecycle.serve(standalone.app, settings.server, probes(standalone.resources), stop)
 
     return lifecycle.run(serve)
 
 
-def _welcome(demo: Demo) -> str:
+def welcome(demo: Demo) -> str:
     return WELCOME.format(url=demo.url, run=RUN, key=demo.license_key, floating_key=demo.floating_license_key)
 
 
-def _port() -> int | None:
+def chosen_port() -> int | None:
     text = os.environ.get("PORT") or "8080"
     if text.isascii() and text.isdigit() and 1 <= int(text) <= 65535:
         return int(text)
@@ -76,7 +74,7 @@ def _port() -> int | None:
     return None
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
     """Told before any server starts, in one line."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -88,8 +86,14 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _stop(_signum: int, _frame: object) -> None:
-    """Before the event loop takes over, TERM ends the start like Ctrl-C."""
+def end_on_term() -> None:
+    """TERM ends the start like Ctrl-C, until an event loop takes over; and so does the end of the parent."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    if parent := os.environ.get("SEATKEEPER_PARENT_PID"):
+        die_with_parent(signal.SIGTERM, int(parent))
+
+
+def _interrupt(_signum: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 

@@ -14,7 +14,7 @@ from services.activation.app import routes as activation_routes
 from services.heartbeat.app import projector
 from services.heartbeat.app import routes as heartbeat_routes
 from services.portal.app import routes as portal_routes
-from services.reaper.app import reap, worker
+from services.reaper.app import floating, reap, worker
 from services.reaper.reap import Reap
 from services.reaper.settings import Settings
 from shared.facts.relay import Relay
@@ -42,13 +42,15 @@ async def open_standalone(settings: Settings, *, receivers: Sequence[Receive] = 
         resources = await stack.enter_async_context(
             open_resources(settings, application="seatkeeper-standalone", on_commit=committed.set)
         )
+        leases = floating(resources)
         relay = Relay(
             take=lambda publish: relay_once(resources.pool, publish),
-            transport=InProcess([projector(resources), *receivers]),
+            transport=InProcess([projector(resources), leases, *receivers]),
             clear=lambda: clear_sent(resources.pool),
             woken=committed,
         )
         await stack.enter_async_context(background(relay.run))
+        await stack.enter_async_context(background(leases.run))
         await stack.enter_async_context(background(worker(resources, settings.reaper).run))
         app = web.Application()
         for routes in (activation_routes, heartbeat_routes, portal_routes):

@@ -1,8 +1,6 @@
 """`python -m services.standalone.demo`: start the standalone on data of its own, play the story, leave nothing."""
 
 import asyncio
-import os
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -10,9 +8,10 @@ from pathlib import Path
 
 from aiohttp import web
 
+from services.standalone.__main__ import HOST, end_on_term
 from services.standalone.app import Standalone, open_standalone
 from services.standalone.demo_account import ensure_demo
-from services.standalone.embedded import EmbeddedServerError, die_with_parent
+from services.standalone.embedded import EmbeddedServerError
 from services.standalone.servers import Servers, prepare, running_servers
 from services.standalone.story import Stage, Story, StoryError
 from shared.ledger.simulated_clock import move_clock
@@ -20,13 +19,9 @@ from shared.licensing.facts import Fact
 from shared.runtime import lifecycle, logging
 from shared.runtime.sections import Log
 
-HOST = "127.0.0.1"
-
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, lambda _signum, _frame: sys.exit(143))
-    if parent := os.environ.get("SEATKEEPER_PARENT_PID"):
-        die_with_parent(signal.SIGTERM, int(parent))
+    end_on_term()
     try:
         with tempfile.TemporaryDirectory(prefix="seatkeeper-demo-") as folder, running_servers(Path(folder)) as servers:
             logging.configure(Log(level="error"))

@@ -1,7 +1,7 @@
 """The relay: carries committed facts from the outbox to the transport, woken by each commit.
 
 `take(publish)` hands the oldest unsent facts to `publish` and marks them only when it returned; it says how many.
-Failures are logged and tried again, ever more slowly up to half a minute; facts wait safely in the outbox.
+Failures are logged and tried again, ever more slowly up to five seconds; facts wait safely in the outbox.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from shared.facts.transport import Transport
 
 _log = structlog.get_logger()
 
-IDLE_S = 1.0
-SLOWEST_S = 30.0
+IDLE_S = 0.5
+SLOWEST_S = 5.0
 CLEAR_EVERY_S = 60.0
 
 Take = Callable[[Callable[[Sequence[str]], Awaitable[None]]], Awaitable[int]]

@@ -16,7 +16,7 @@ from shared.ledger.statements import load
 
 _SQL = load("reading.sql")
 
-Which = Literal["expired_devices", "expiring_devices"]
+Which = Literal["expired_devices", "expiring_devices", "floating_devices"]
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):

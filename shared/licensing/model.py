@@ -68,7 +68,7 @@ class EventKind(StrEnum):
     LEASE_EXPIRING = "lease.expiring"
 
 
-class Terms(msgspec.Struct, frozen=True, kw_only=True):
+class Terms(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What the policy grants to every license under it.
 
     `offline_grace_s` is how long a signed lease may outlive its issue; a floating license's equals its lease.
@@ -101,7 +101,7 @@ class License(msgspec.Struct, frozen=True, kw_only=True):
         return self.seats_used >= self.seats_limit
 
 
-class Device(msgspec.Struct, frozen=True, kw_only=True):
+class Device(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """One fingerprint under one license. Each activation raises `generation`; `nonce` made the current one."""
 
     account_id: UUID

@@ -16,7 +16,13 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from shared.runtime.redaction import redact
 from shared.runtime.sections import Log
 
-_QUIET = {"aiohttp.access": logging.WARNING, "asyncio": logging.WARNING, "asyncpg": logging.WARNING}
+_QUIET = {
+    "aiohttp.access": logging.WARNING,
+    "asyncio": logging.WARNING,
+    "asyncpg": logging.WARNING,
+    "aiormq": logging.CRITICAL,  # what it logs, it raises too, and whoever catches it says so once
+    "aio_pika": logging.CRITICAL,
+}
 
 
 def configure(settings: Log, *, stream: TextIO | None = None) -> None:

@@ -22,7 +22,7 @@ from shared.runtime.issuing import Issuer
 from shared.runtime.keystore import Keystore
 from shared.runtime.metrics import Metrics
 from shared.runtime.pulse import beat, run_pulse
-from shared.runtime.sections import Log, Postgres, Redis, Secrets, Server
+from shared.runtime.sections import Log, Postgres, RabbitMQ, Redis, Secrets, Server
 from shared.seats.connection import RedisConnection
 from shared.seats.nonces import Nonces
 from shared.seats.projection import Clock as ProjectionClock
@@ -40,6 +40,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     server: Server = msgspec.field(default_factory=Server)
     postgres: Postgres
     redis: Redis
+    rabbitmq: RabbitMQ | None = None
     secrets: Secrets
     log: Log = msgspec.field(default_factory=Log)
 

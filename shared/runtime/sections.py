@@ -82,6 +82,16 @@ class Redis(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("the url begins with redis://, rediss:// or unix://")
 
 
+class RabbitMQ(msgspec.Struct, frozen=True, kw_only=True):
+    """The broker of facts."""
+
+    url: Secret
+
+    def __post_init__(self) -> None:
+        if not self.url.reveal().startswith(("amqp://", "amqps://")):
+            raise ValueError("the url begins with amqp:// or amqps://")
+
+
 class Secrets(msgspec.Struct, frozen=True, kw_only=True):
     """Symmetric keys by id, each the base64 of 32 bytes; `current` names the one that new values are made with.
 

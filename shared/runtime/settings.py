@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar, cast
 
-from shared.runtime.sections import Log, Postgres, Redis, Secret, Secrets, Server
+from shared.runtime.sections import Log, Postgres, RabbitMQ, Redis, Secret, Secrets, Server
 from shared.runtime.settings_builder import MISSING, Builder
 from shared.runtime.settings_sources import SourceError, read_file
 
 __all__ = [
     "Log",
     "Postgres",
+    "RabbitMQ",
     "Redis",
     "Secret",
     "Secrets",

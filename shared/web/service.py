@@ -3,12 +3,13 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from aiohttp import web
 
 from shared.runtime import lifecycle, logging
+from shared.runtime.facts import Subscription, facts_flowing
 from shared.runtime.resources import Resources, Settings, open_resources
 from shared.runtime.settings import load_or_exit
 from shared.web.endpoints import Route, add_routes
@@ -17,13 +18,26 @@ from shared.web.health import health_app
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
-def main(name: str, settings_type: type[AnySettings], routes: Callable[[Resources], list[Route]]) -> int:
-    """Run the service until it is told to stop; returns the process's exit code (2 for faulty settings)."""
+def main(
+    name: str,
+    settings_type: type[AnySettings],
+    routes: Callable[[Resources], list[Route]],
+    wanted: Callable[[Resources], Sequence[Subscription]] = lambda _: (),
+) -> int:
+    """Run the service until it is told to stop; returns the process's exit code (2 for faulty settings).
+
+    `wanted` are the facts that it wants to hear of, and who receives them.
+    """
     settings = load_or_exit(settings_type, sys.argv[1:], os.environ, f"services.{name}")
     logging.configure(settings.log)
 
     async def serve(stop: asyncio.Event) -> None:
-        async with open_resources(settings, application=f"seatkeeper-{name}") as resources:
+        committed = asyncio.Event()
+        application = f"seatkeeper-{name}"
+        async with (
+            open_resources(settings, application=application, on_commit=committed.set) as resources,
+            facts_flowing(settings, resources, committed, name=application, wanted=wanted(resources)),
+        ):
             app = web.Application()
             add_routes(app, resources.metrics, routes(resources))
             await lifecycle.serve(app, settings.server, probes(resources), stop)

@@ -150,21 +150,22 @@ async def test_a_relay_that_dies_after_handing_over_hands_over_again(database: D
     assert received.versions == [1, 1]
 
 
-async def test_two_relays_side_by_side_share_the_work(database: Database, pool: Pool) -> None:
+async def test_two_relays_take_turns_and_hand_over_each_fact_once(database: Database, pool: Pool) -> None:
     await change(database, await add_license(database), 19)
-    both_publish = asyncio.Barrier(2)
-    received = [Received(), Received()]
+    told: list[list[int]] = []
+    at_work = 0
 
-    async def take(share: Received) -> int:
-        async def publish(facts: Sequence[str]) -> None:
-            await both_publish.wait()
-            await share([decode(fact) for fact in facts])
-
-        return await relay_once(pool, publish, limit=10)
+    async def publish(facts: Sequence[str]) -> None:
+        nonlocal at_work
+        at_work += 1
+        assert at_work == 1
+        await asyncio.sleep(0.1)
+        told.append([decode(fact).version for fact in facts])
+        at_work -= 1
 
     async with asyncio.timeout(5):
-        assert await asyncio.gather(*map(take, received)) == [10, 10]
-    assert sorted(received[0].versions + received[1].versions) == list(range(1, 21))
+        assert await asyncio.gather(*(relay_once(pool, publish, limit=10) for _ in range(2))) == [10, 10]
+    assert told == [list(range(1, 11)), list(range(11, 21))]
     assert await fetch(database, UNSENT) == [(0,)]
 
 

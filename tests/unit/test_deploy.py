@@ -15,6 +15,7 @@ import typer
 from prometheus_client import CollectorRegistry
 
 from services.portal import admin
+from services.portal.commands.broker import Settings as BrokerSettings
 from services.portal.commands.schema import Settings as MigrationSettings
 from shared.ledger.migrate import migrations
 from shared.runtime.lifecycle import CUT_OFF_S, Readiness
@@ -61,6 +62,10 @@ def migration_variables() -> set[str]:
     return variables(MigrationSettings)
 
 
+def topology_variables() -> set[str]:
+    return variables(BrokerSettings)
+
+
 def health_paths() -> set[str]:
     app = health_app(Metrics(CollectorRegistry()), {}, Readiness())
     return {resource.canonical for resource in app.router.resources()}
@@ -82,9 +87,12 @@ def stopping_s(settings: Settings) -> float:
 
 def is_admin_command(words: list[str]) -> bool:
     """Whether these words run the admin, and a command that it has if they name one."""
-    python, dash_m, module, *command = words
-    known = getattr(typer.main.get_command(admin.app), "commands", {})
-    return [python, dash_m, module] == ["python", "-m", admin.__name__] and (not command or command[0] in known)
+    program, command = words[:3], words[3:]
+    found: Any = typer.main.get_command(admin.app)
+    for word in command:
+        found = getattr(found, "commands", {}).get(word)
+    whole = found is not None and not hasattr(found, "commands")
+    return program == ["python", "-m", admin.__name__] and (not command or whole)
 
 
 def _variables(settings: type[msgspec.Struct]) -> Iterator[str]:
@@ -106,14 +114,20 @@ def test_what_the_files_are_held_against_is_found_in_the_code() -> None:
     assert {"SEATKEEPER_POSTGRES_DSN", "SEATKEEPER_POSTGRES_DSN_FILE", "SEATKEEPER_SERVER_PORT"} <= service_variables()
     assert "SEATKEEPER_REAPER_PAGE" in variables(settings_type("reaper")) - variables(settings_type("portal"))
     assert {"SEATKEEPER_OWNER_DSN", "SEATKEEPER_OWNER_DSN_FILE"} == migration_variables()
+    assert {"SEATKEEPER_RABBITMQ_URL", "SEATKEEPER_RABBITMQ_URL_FILE"} == topology_variables()
+    assert all(topology_variables() <= variables(settings_type(service)) for service in services())
     assert {"/healthz", "/readyz", "/metrics"} == health_paths()
     assert {role(service) for service in services()} <= made_roles()
     assert is_admin_command(["python", "-m", "services.portal.admin", "migrate"])
+    assert is_admin_command(["python", "-m", "services.portal.admin", "facts", "declare"])
+    assert is_admin_command(["python", "-m", "services.portal.admin"])
     assert not is_admin_command(["python", "-m", "services.portal.admin", "no-such-command"])
+    assert not is_admin_command(["python", "-m", "services.portal.admin", "facts"])
+    assert not is_admin_command(["python", "-m", "services.portal.admin", "facts", "no-such-command"])
     assert not is_admin_command(["python", "-m", "services.portal", "migrate"])
 
 
 def test_every_variable_of_the_guide_is_a_setting() -> None:
     named = set(re.findall(r"\bSEATKEEPER_[A-Z_]+\b", (ROOT / "docs/kubernetes.md").read_text(encoding="utf-8")))
     assert named
-    assert set() == named - service_variables() - migration_variables()
+    assert set() == named - service_variables() - migration_variables() - topology_variables()

@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from deploy.compose_secrets import main, write_secrets
-from shared.runtime.sections import Server
+from services.portal.commands.broker import Settings as BrokerSettings
+from shared.runtime.sections import RabbitMQ, Server
+from shared.runtime.settings import load
 from tests.unit.test_deploy import (
     DEPLOY,
     PORTLESS,
@@ -25,10 +27,12 @@ from tests.unit.test_deploy import (
     settings_from,
     settings_type,
     stopping_s,
+    topology_variables,
     variables,
 )
 
 SECRETS = "/run/secrets/"
+UNMOUNTED = {"valkey_password", "rabbitmq_password"}  # repeated in files of settings, which are mounted
 
 
 @cache
@@ -50,6 +54,12 @@ def environment(name: str, folder: Path) -> dict[str, str]:
     return {variable: value.replace(SECRETS, f"{folder}/") for variable, value in given.items()}
 
 
+def broker_settings(folder: Path) -> dict[str, str]:
+    """What RabbitMQ begins with, by name."""
+    file = Path(environment("rabbitmq", folder)["RABBITMQ_CONFIG_FILE"])
+    return dict(line.split(" = ") for line in file.read_text().splitlines())
+
+
 @pytest.fixture
 def secrets(tmp_path: Path) -> Path:
     write_secrets(tmp_path)
@@ -58,7 +68,7 @@ def secrets(tmp_path: Path) -> Path:
 
 def test_each_service_is_built_and_started_by_its_own_name() -> None:
     built = {name: one["build"] for name, one in compose()["services"].items() if "build" in one}
-    assert {*services(), "migrate"} == set(built)
+    assert {*services(), "migrate", "facts"} == set(built)
     for service in services():
         assert built[service]["args"] == {"SERVICE": service}
         assert container(service)["image"] == f"seatkeeper-{service}"
@@ -69,23 +79,33 @@ def test_each_service_is_built_and_started_by_its_own_name() -> None:
         assert (ROOT / build["dockerfile"]).is_file()
 
 
-def test_the_services_wait_for_the_schema_and_the_passwords() -> None:
+def test_the_services_wait_for_the_schema_the_passwords_and_the_topology() -> None:
     done = {"condition": "service_completed_successfully"}
-    for service in services():
-        waits = container(service)["depends_on"]
-        assert (done, done) == (waits["migrate"], waits["roles"])
+    for name in (*services(), "admin"):
+        waits = container(name)["depends_on"]
+        assert (done, done, done) == (waits["migrate"], waits["roles"], waits["facts"])
     assert container("roles")["depends_on"] == {"migrate": done}
     assert container("migrate")["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+    assert container("facts")["depends_on"] == {"rabbitmq": {"condition": "service_healthy"}}
+
+
+def test_what_is_waited_for_exists_and_ends_once_or_has_a_check() -> None:
+    for name, one in compose()["services"].items():
+        for other, wait in one.get("depends_on", {}).items():
+            lasting = wait["condition"] == "service_healthy"
+            assert lasting == ("healthcheck" in container(other)), (name, other)
+            assert lasting == (container(other)["restart"] == "unless-stopped"), (name, other)
 
 
 def test_every_variable_is_a_setting_of_its_service() -> None:
     for service in services():
         assert set() == set(container(service)["environment"]) - variables(settings_type(service)), service
     assert set(container("migrate")["environment"]) <= migration_variables()
+    assert set(container("facts")["environment"]) <= topology_variables()
     assert set(container("admin")["environment"]) <= variables(settings_type("portal"))
     for name, one in compose()["services"].items():
         ours = {variable for variable in one.get("environment", {}) if variable.startswith("SEATKEEPER_")}
-        assert set() == ours - service_variables() - migration_variables(), name
+        assert set() == ours - service_variables() - migration_variables() - topology_variables(), name
 
 
 @pytest.mark.parametrize("service", services())
@@ -98,12 +118,41 @@ def test_the_settings_are_whole_and_name_the_services_own_role(service: str, sec
         f"requirepass {urlsplit(settings.redis.url.reveal()).password}\n" == (secrets / "valkey_settings").read_text()
     )
     assert {dsn.hostname, urlsplit(settings.redis.url.reveal()).hostname} <= set(compose()["services"])
+    assert_leads_to_the_broker(settings.rabbitmq, secrets)
 
 
-def test_the_admin_and_the_migration_run_commands_that_exist() -> None:
+def assert_leads_to_the_broker(section: RabbitMQ | None, secrets: Path) -> None:
+    assert section is not None
+    url, made = urlsplit(section.url.reveal()), broker_settings(secrets)
+    assert url.hostname == container("rabbitmq")["hostname"] == "rabbitmq"
+    assert (url.port, url.path) == (5672, "/")
+    assert {"default_user": url.username, "default_pass": url.password} == made
+    assert (secrets / "rabbitmq_password").read_text() == url.password
+    assert url.username != "guest"  # whom RabbitMQ lets in from its own host alone
+
+
+def test_the_topology_is_declared_with_the_brokers_url_alone(secrets: Path) -> None:
+    assert_leads_to_the_broker(load(BrokerSettings, file=None, environ=environment("facts", secrets)).rabbitmq, secrets)
+
+
+def test_the_broker_keeps_its_data_and_its_passwords_out_of_its_environment() -> None:
+    broker = container("rabbitmq")
+    assert broker["volumes"] == ["rabbitmq:/var/lib/rabbitmq"]
+    assert "rabbitmq" in compose()["volumes"]
+    assert set(broker["environment"]) == {"RABBITMQ_CONFIG_FILE"}
+    assert broker["environment"]["RABBITMQ_CONFIG_FILE"].endswith(".conf")  # the ending tells the file's syntax
+
+
+def test_the_brokers_check_is_run_by_the_user_that_the_broker_runs_as() -> None:
+    assert container("rabbitmq")["user"] == "rabbitmq"
+    assert container("rabbitmq")["healthcheck"]["test"] == ["CMD", "rabbitmq-diagnostics", "--quiet", "check_running"]
+
+
+def test_the_admin_the_migration_and_the_topology_run_commands_that_exist() -> None:
     assert is_admin_command(container("admin")["entrypoint"])
     assert is_admin_command(container("migrate")["entrypoint"] + container("migrate")["command"])
-    assert container("admin")["image"] == container("migrate")["image"] == container("portal")["image"]
+    assert is_admin_command(container("facts")["entrypoint"] + container("facts")["command"])
+    assert {container(name)["image"] for name in ("admin", "migrate", "facts")} == {container("portal")["image"]}
 
 
 def test_the_owner_is_the_one_that_postgres_begins_with(secrets: Path) -> None:
@@ -157,7 +206,7 @@ def test_there_is_time_to_drain(service: str, secrets: Path) -> None:
 
 def test_what_runs_our_code_has_no_rights_and_writes_nothing() -> None:
     ours = [one for one in compose()["services"].values() if one["image"].startswith("seatkeeper-")]
-    assert len(ours) == len(services()) + 2
+    assert len(ours) == len(services()) + 3
     for one in ours:
         assert one["read_only"] is True
         assert one["cap_drop"] == ["ALL"]
@@ -174,7 +223,7 @@ def test_every_secret_is_made_and_mounted_somewhere(secrets: Path) -> None:
     listed = compose()["secrets"]
     mounted = {name for one in compose()["services"].values() for name in one.get("secrets", [])}
     assert set(listed) == mounted
-    assert mounted | {"valkey_password"} == {file.name for file in secrets.iterdir()}
+    assert mounted | UNMOUNTED == {file.name for file in secrets.iterdir()}
     assert {name: {"file": f"./secrets/{name}"} for name in mounted} == listed
     assert container("valkey")["command"][1].removeprefix(SECRETS) in container("valkey")["secrets"]
 

@@ -15,6 +15,7 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
+from services.portal.commands.broker import Settings as BrokerSettings
 from services.portal.commands.schema import Settings as MigrationSettings
 from shared.runtime.settings import load
 from shared.web.health import CHECK_TIMEOUT_S
@@ -32,6 +33,7 @@ from tests.unit.test_deploy import (
     settings_from,
     settings_type,
     stopping_s,
+    topology_variables,
     variables,
 )
 from tests.unit.test_deploy_image import stages
@@ -44,6 +46,7 @@ NEWEST = kubernetes_validate.latest_version()
 HELD = {
     "SEATKEEPER_POSTGRES_DSN": "postgres://service:word@db/seatkeeper",
     "SEATKEEPER_REDIS_URL": "redis://:word@cache:6379/0",
+    "SEATKEEPER_RABBITMQ_URL": "amqp://user:word@broker:5672/seatkeeper",
     "SEATKEEPER_SECRETS_KEYS": MASTER_KEYS,
     "SEATKEEPER_SECRETS_CURRENT": "k1",
     "SEATKEEPER_OWNER_DSN": "postgres://owner:word@db/seatkeeper",
@@ -167,11 +170,13 @@ def test_every_selector_finds_the_services_pods(service: str) -> None:
 @pytest.mark.parametrize("folders", [(BASE,), (BASE, EXAMPLE)], ids=["base", "example"])
 @pytest.mark.parametrize("service", services())
 def test_the_settings_are_whole_and_the_ports_are_those_listened_on(service: str, folders: tuple[Path, ...]) -> None:
-    server = settings_from(service, environment(deployed(service)[1], *folders)).server
+    settings = settings_from(service, environment(deployed(service)[1], *folders))
+    server = settings.server
     ports = {one["name"]: one["containerPort"] for one in deployed(service)[1]["ports"]}
     public = {} if service in PORTLESS else {"http": server.port}
     assert public | {"health": server.health_port} == ports
     assert (server.host, server.health_host) == ("0.0.0.0", "0.0.0.0")
+    assert settings.rabbitmq is not None
 
 
 def test_every_variable_is_a_setting() -> None:
@@ -187,6 +192,7 @@ def test_secrets_are_referred_to_and_never_held() -> None:
     confidential = {
         "SEATKEEPER_POSTGRES_DSN",
         "SEATKEEPER_REDIS_URL",
+        "SEATKEEPER_RABBITMQ_URL",
         "SEATKEEPER_OWNER_DSN",
         "SEATKEEPER_SECRETS_KEYS",
     }
@@ -209,6 +215,38 @@ def test_the_migration_runs_a_command_that_exists_with_the_owners_dsn_alone() ->
     assert is_admin_command(container["command"] + container["args"])
     assert {one["name"] for one in container["env"]} <= migration_variables()
     assert load(MigrationSettings, file=None, environ=environment(container))
+
+
+def test_the_topology_is_declared_by_a_command_that_exists_with_the_brokers_url_alone() -> None:
+    (container,) = pod(named("Job")["seatkeeper-facts"])["containers"]
+    assert container["image"] == "seatkeeper-portal"
+    assert is_admin_command(container["command"] + container["args"])
+    assert {one["name"] for one in container["env"]} <= topology_variables()
+    assert load(BrokerSettings, file=None, environ=environment(container))
+
+
+def test_all_share_one_broker() -> None:
+    referred = {
+        name: one["valueFrom"]["secretKeyRef"]["name"]
+        for name, workload in workloads().items()
+        for one in pod(workload)["containers"][0]["env"]
+        if one["name"] == "SEATKEEPER_RABBITMQ_URL"
+    }
+    names = {f"seatkeeper-{service}" for service in services()}
+    assert dict.fromkeys(names | {"seatkeeper-facts"}, "seatkeeper-rabbitmq") == referred
+
+
+def test_the_guide_runs_every_job_before_the_services() -> None:
+    guide = (ROOT / "docs/kubernetes.md").read_text(encoding="utf-8")
+    (block,) = (one for one in re.findall(r"^```\n(.*?)^```", guide, re.MULTILINE | re.DOTALL) if "delete job" in one)
+    delete, first, wait, everything, *_ = block.splitlines()
+    jobs = named("Job")
+    assert set(jobs) == set(re.findall(r"seatkeeper-\w+", delete)) == set(re.findall(r"job/(\S+)", wait))
+    (chosen,) = re.findall(r"-l 'app\.kubernetes\.io/component in \((.*)\)'", first)
+    components = {one["metadata"]["labels"]["app.kubernetes.io/component"] for one in jobs.values()}
+    assert components == set(chosen.split(", "))
+    assert "apply -k" in first
+    assert everything == first.partition(" -l ")[0]
 
 
 @pytest.mark.parametrize("service", services())

@@ -1,12 +1,18 @@
--- Facts on their way out. Several relays may work side by side: rows that one holds are skipped by the others.
+-- Facts on their way out.
+
+-- name: take_turn
+-- One relay at a time; the others wait here for their turn. Marking need not be flushed: a mark that a crash takes
+-- back has its fact handed over again.
+SELECT pg_advisory_xact_lock($1), set_config('synchronous_commit', 'off', true);
 
 -- name: take
+-- A statement of its own after the turn began: its snapshot holds what the relay before has marked. No row is passed
+-- over because somebody holds it.
 SELECT o.id, o.fact
 FROM outbox o
 WHERE o.sent_at IS NULL
 ORDER BY o.id
-LIMIT $1
-FOR UPDATE SKIP LOCKED;
+LIMIT $1;
 
 -- name: mark
 UPDATE outbox SET sent_at = ledger_clock() WHERE id = ANY ($1::bigint[]);

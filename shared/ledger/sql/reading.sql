@@ -53,6 +53,19 @@ WHERE d.state = 'active'
 ORDER BY d.lease_expires_at, d.account_id, d.license_id, d.id
 LIMIT $5;
 
+-- name: floating_devices
+-- Floating leases that end within a day: all there are, since none is longer.
+SELECT d.account_id, d.license_id, d.id, d.generation, d.lease_expires_at, d.last_contact_at, l.customer, l.key_prefix
+FROM device d
+JOIN license l ON l.account_id = d.account_id AND l.id = d.license_id
+JOIN policy p ON p.account_id = l.account_id AND p.id = l.policy_id
+WHERE d.state = 'active'
+  AND d.lease_expires_at <= (SELECT ledger_clock()) + interval '24 hours'
+  AND p.kind = 'floating'
+  AND (d.lease_expires_at, d.account_id, d.license_id, d.id) > ($1, $2, $3, $4)
+ORDER BY d.lease_expires_at, d.account_id, d.license_id, d.id
+LIMIT $5;
+
 -- name: pulse
 SELECT ledger_clock() AS now, epoch FROM projection;
 
