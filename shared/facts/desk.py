@@ -89,7 +89,8 @@ class Desk:
             self._tally.failures += 1
             held.due = asyncio.get_running_loop().time() + held.retry_in_s
             self._aside.append(held)
-            _tell("facts.failed", held)
+            if held.failures == 1 or not held.excused:  # an outage is told once for each message in hand
+                _tell("facts.failed", held)
         else:
             _tell("facts.dead", held)
             await self._subscription.bury(held.message)

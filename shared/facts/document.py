@@ -1,65 +1,120 @@
-"""`python -m shared.facts.document`: writes docs/facts.md from the code that makes and reads facts."""
+"""Writes `docs/facts.md` from the code that makes and reads facts: `python -m shared.facts.document`."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from shared.facts.topology import DELIVERY_LIMIT, EXCHANGE, SUBSCRIBERS
+from shared.facts import codec, topology
+from shared.facts.handling import Pace
+from shared.facts.meanings import EVENTS, MEMBERS
 from shared.licensing.facts import SCHEMA, Fact
-from shared.licensing.model import EventKind
+from shared.licensing.model import EventKind, Kind
 
-PATH = Path("docs/facts.md")
+PATH = Path(__file__).resolve().parents[2] / "docs" / "facts.md"
 
-_HEAD = f"""# Facts
+_TEXT = """\
+# Facts
 
-Written by `python -m shared.facts.document`; a test holds it against the code.
+A fact tells of one committed change of one license. It never changes, and states absolute values: taking it in twice,
+or late, does no harm. Facts leave the ledger through its outbox and reach every consumer **at least once**. This page
+is written by `python -m shared.facts.document`.
 
-A fact is one committed change of one license, told to whoever wants to know. It is immutable and states absolute
-values, so that applying it twice, or late, does no harm: `version` rises by one with each fact of a license.
+## On the wire
 
-- **Delivery.** At least once. While nothing fails, a license's facts arrive in the order of their commits; after a
-  failure, or with several consumers on one queue, they may not: compare versions, or keep an inbox.
-- **Messages.** The topic exchange `{EXCHANGE}` carries facts as lines of JSON, persistent, under the routing keys
-  `fact.node_locked`, `fact.floating` (the kind of license) and `fact.other` (facts of a later release). The headers
-  hold `schema` and `facts` (how many), and `traceparent` where there is one.
-- **Failures.** A message that a consumer cannot handle is tried {DELIVERY_LIMIT} times, and then waits in its dead
-  letters.
-- **Versions of the schema.** This is schema {SCHEMA}. Members may be added without a new number: readers ignore what
-  they do not know. A change that a reader must understand raises `schema`; readers send facts of a higher one to their
-  dead letters, to be replayed after they were upgraded. Consumers are upgraded before producers.
+| | |
+| --- | --- |
+| exchange | `{exchange}` (topic, durable) |
+| routing key | by the kind of license: {keys}; `{other}` where the sender could not tell |
+| body | `{content_type}`: one fact a line, JSON in UTF-8; at most {facts} facts and {kib} KiB, or one fact |
+| properties | `message_id`, `timestamp`, persistent |
+| headers | `schema` (the sender's), `facts` (how many), and `traceparent`, `tracestate` where there is a trace |
+
+| consumer's queue | bound to | its dead letters |
+| --- | --- | --- |
+{queues}
+
+All facts of a license travel under one routing key, and are put into its queues in the order of their versions. A
+redelivery, or several consumers of one queue, may change that order: whoever keeps a copy compares `version`, whoever
+has effects that must happen once keeps an inbox by (`accountId`, `licenseId`, `version`).
+
+A message that fails is tried {tries} times, with growing delays; a message that more than {limit} consumers died of is
+not delivered again. Both end in the dead letters, where `dead-letters list`, `replay` and `drop` reach them.
+
+## Versions of the schema
+
+This is schema **{schema}**.
+
+- A member may be added, and a new `type` may appear, at any time. **Ignore members and types that you do not know.**
+- Everything else (a member removed or with another meaning or type, a new value of `status`, `reason`, `state`, `kind`
+  or `approval`) is a new schema, with a higher number. Do not guess at a fact whose `schema` is higher than those you
+  know: it goes to the dead letters, without holding up others, and is replayed once you are newer.
+- So **consumers are released before senders**. A consumer reads every schema from 1 on: facts rest in outboxes, queues
+  and dead letters for as long as it takes.
+
+## Events
+
+| `type` | what it tells |
+| --- | --- |
+{events}
+
+## Members
+
+Times are RFC 3339 in UTC; names that end in `S` are whole seconds.
+
+| member | type | what it holds |
+| --- | --- | --- |
+{members}
+{structures}
 """
 
 
 def document() -> str:
     """The whole page."""
-    _, components = msgspec.json.schema_components([Fact], ref_template="{name}")
-    parts = [_HEAD, "## Types\n", *(f"- `{kind.value}`" for kind in EventKind), ""]
-    parts += ["## Queues\n", "| queue | routing keys |", "| --- | --- |"]
-    parts += [f"| `{one.queue}` | {', '.join(f'`{key}`' for key in one.keys)} |" for one in SUBSCRIBERS]
-    for name in ("Fact", "Terms", "Device"):
-        parts += ["", f"## {name}\n", *_members(components[name], components)]
-    return "\n".join(parts) + "\n"
+    _, schemas = msgspec.json.schema_components([Fact], ref_template="{name}")
+    return _TEXT.format(
+        exchange=topology.EXCHANGE,
+        keys=_words([topology.KEY_PREFIX + kind for kind in Kind]),
+        other=topology.OTHER,
+        content_type=codec.CONTENT_TYPE,
+        facts=codec.MESSAGE_FACTS,
+        kib=codec.MESSAGE_BYTES // 1024,
+        queues=_rows((f"`{one.queue}`", _words(one.keys), f"`{one.dead_queue}`") for one in topology.SUBSCRIBERS),
+        tries=Pace().tries,
+        limit=topology.DELIVERY_LIMIT,
+        schema=SCHEMA,
+        events=_rows((f"`{kind}`", EVENTS[kind]) for kind in EventKind),
+        members=_rows((name, kind, MEMBERS[name.strip("`")]) for name, kind in _members("Fact", schemas)),
+        structures="".join(_structure(name, schemas) for name in ("Terms", "Device")),
+    )
 
 
-def _members(component: dict[str, Any], components: dict[str, Any]) -> list[str]:
-    required = set(component.get("required", ()))
-    rows = [
-        f"| `{name}` | {_type(described, components)} | {'yes' if name in required else 'no'} |"
-        for name, described in component["properties"].items()
-    ]
-    return ["| member | type | required |", "| --- | --- | --- |", *rows]
+def _structure(name: str, schemas: Mapping[str, Any]) -> str:
+    return f"\n### {name}\n\n| member | type |\n| --- | --- |\n{_rows(_members(name, schemas))}\n"
 
 
-def _type(described: dict[str, Any], components: dict[str, Any]) -> str:
-    if "anyOf" in described:
-        return " or ".join(_type(one, components) for one in described["anyOf"])
-    if "enum" in described:
-        return " or ".join(f"`{value}`" for value in described["enum"])
-    if "$ref" in described:
-        name = str(described["$ref"])
-        return _type(components[name], components) if "enum" in components[name] else name
-    return str(described.get("format") or described.get("contentEncoding") or described["type"])
+def _members(name: str, schemas: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(f"`{member}`", _type(one, schemas)) for member, one in schemas[name]["properties"].items()]
+
+
+def _type(one: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
+    if "anyOf" in one:
+        return " or ".join(_type(choice, schemas) for choice in one["anyOf"])
+    if "enum" in one:
+        return _words(one["enum"])
+    if "$ref" in one:
+        named = schemas[one["$ref"]]
+        return _type(named, schemas) if "enum" in named else f"[{one['$ref']}](#{one['$ref'].lower()})"
+    return str(one.get("format") or one.get("contentEncoding") or one["type"])
+
+
+def _rows(rows: Iterable[tuple[str, ...]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _words(keys: Iterable[str]) -> str:
+    return ", ".join(f"`{key}`" for key in keys)
 
 
 if __name__ == "__main__":

@@ -54,6 +54,7 @@ class Held:
         self.tries = int(str(message.headers.get("x-delivery-count") or 0))
         self.failures = 0
         self.error: Exception | None = None
+        self.excused = False
         self.retry_in_s = 0.0
         self.due = 0.0
         self.successes: int | None = None
@@ -75,11 +76,11 @@ class Handling:
         if held.error is None:
             return Outcome.DEAD if held.unreadable else Outcome.DONE
         held.failures += 1
-        excused = self._excused(held)
-        held.tries += not excused
+        held.excused = self._excused(held)
+        held.tries += not held.excused
         held.successes = self._successes
-        held.retry_in_s = self._pace.delay_s(held.failures, away=excused)
-        return Outcome.DEAD if held.tries >= self._pace.tries else Outcome.LATER
+        held.retry_in_s = self._pace.delay_s(held.failures, away=held.excused)
+        return Outcome.LATER if held.excused or held.tries < self._pace.tries else Outcome.DEAD
 
     def _excused(self, held: Held) -> bool:
         others_succeeded = held.successes is not None and self._successes > held.successes

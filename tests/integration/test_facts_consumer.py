@@ -91,11 +91,25 @@ async def test_facts_of_a_consumer_that_was_killed_after_handling_are_delivered_
 
 async def test_what_kills_every_consumer_ends_in_the_dead_letters(facts_url: str) -> None:
     await publish(facts_url, make_facts([1]))
-    for _ in range(DELIVERY_LIMIT + 1):
-        async with open_channel(facts_url, name="tests") as channel:
-            assert await (await channel.get_queue(PROJECTOR.queue)).get(timeout=5) is not None
+    await kill_consumers(facts_url, DELIVERY_LIMIT + 1)
     await until_depth(facts_url, DEAD, 1)
     assert await depth(facts_url, PROJECTOR.queue) == 0
+
+
+async def kill_consumers(url: str, count: int) -> None:
+    """As many take the message in hand and are gone."""
+    for _ in range(count):
+        async with open_channel(url, name="tests") as channel:
+            assert await (await channel.get_queue(PROJECTOR.queue)).get(timeout=5) is not None
+
+
+async def test_deliveries_that_killed_a_consumer_were_tries(facts_url: str) -> None:
+    received = poison(1)
+    await publish(facts_url, make_facts([1]))
+    await kill_consumers(facts_url, 3)
+    async with consuming(facts_url, received):
+        await until_depth(facts_url, DEAD, 1)
+    assert received.calls == [[1], [1]]
 
 
 # --- Failing --------------------------------------------------------------------------------------------------
@@ -196,6 +210,16 @@ async def test_a_message_that_alone_finds_something_away_is_a_dead_letter_too(fa
                 break
     assert consumer.tally.dead == 1
     assert 1 not in received.versions
+
+
+async def test_a_message_at_its_last_try_waits_too_while_something_is_away(facts_url: str) -> None:
+    failures = iter([ConnectionError()] * 10)
+    received = Received(fails=lambda fact: next(failures, None))
+    await publish(facts_url, make_facts([1]))
+    await kill_consumers(facts_url, DELIVERY_LIMIT)
+    async with consuming(facts_url, received):
+        await until(lambda: received.versions == [1])
+    assert await depth(facts_url, DEAD) == 0
 
 
 # --- Stopping -------------------------------------------------------------------------------------------------
