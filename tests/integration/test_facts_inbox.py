@@ -19,6 +19,7 @@ from tests.facts import consuming, depth, make_fact, new_ref, until
 pytest_plugins = ["tests.rabbitmq"]
 
 COUNT = "INSERT INTO effect (license_id, version) SELECT * FROM unnest($1::uuid[], $2::bigint[])"
+SLOW = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.005); RETURN NEW; END $$"
 EFFECTS = "SELECT version, count(*)::int FROM effect GROUP BY license_id, version ORDER BY version"
 
 
@@ -93,6 +94,15 @@ async def test_a_delivery_waits_for_another_of_the_same_fact_and_takes_over_when
 
 
 async def test_deliveries_side_by_side_in_any_order_never_lock_each_other_out(database: Database, pool: Pool) -> None:
+    await fetch(database, SLOW)
+    await fetch(database, "CREATE TRIGGER slow BEFORE INSERT ON inbox FOR EACH ROW EXECUTE FUNCTION slow()")
+    facts = [make_fact(version) for version in range(1, 21)]
+    inbox = Inbox(pool, "reaper", count)
+    await asyncio.gather(inbox(facts), inbox(facts[::-1]), inbox(facts[10:] + facts[:10]))
+    assert await fetch(database, EFFECTS) == [(version, 1) for version in range(1, 21)]
+
+
+async def test_many_deliveries_side_by_side_have_each_effect_once(database: Database, pool: Pool) -> None:
     facts = [make_fact(version, ref=ref) for ref in (new_ref(), new_ref()) for version in range(1, 101)]
     inbox = Inbox(pool, "reaper", count)
     chance = random.Random(3)

@@ -15,7 +15,7 @@ from shared.facts.topology import (
     declare,
 )
 from shared.runtime.background import background
-from tests.facts import Received, consuming, make_facts, open_way, publish, until
+from tests.facts import Received, make_facts, open_way, publish, until
 
 pytest_plugins = ["tests.rabbitmq"]
 
@@ -80,16 +80,18 @@ async def test_a_wrong_password_is_told_without_the_password(amqp_url: str) -> N
     assert "not-it" not in str(caught.value)
 
 
-async def test_a_letter_that_cannot_reach_the_dead_letters_stays_in_its_queue(facts_url: str) -> None:
-    """Dead-lettering is at least once: without a way to the dead letters' queue nothing is thrown away."""
+async def test_a_queue_is_replicated_limits_its_deliveries_and_keeps_a_letter_until_it_is_safe(facts_url: str) -> None:
+    """The broker lets a queue be declared again with the arguments that it has, and with no others."""
+    arguments: dict[str, str | int] = {
+        "x-queue-type": "quorum",
+        "x-delivery-limit": 5,
+        "x-dead-letter-exchange": DEAD_EXCHANGE,
+        "x-dead-letter-routing-key": PROJECTOR.queue,
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
     async with open_channel(facts_url, name="tests") as channel:
-        dead = await channel.get_queue(PROJECTOR.dead_queue)
-        await dead.unbind(DEAD_EXCHANGE, PROJECTOR.queue)
-        await publish(facts_url, ["no fact"])
-        async with consuming(facts_url, Received()) as consumer:
-            await until(lambda: consumer.tally.dead == 1)
-        await dead.bind(DEAD_EXCHANGE, PROJECTOR.queue)
-        assert (await dead.declare()).message_count == 0
+        await channel.declare_queue(PROJECTOR.queue, durable=True, arguments=dict(arguments))
 
 
 async def test_a_consumer_without_a_queue_says_so_and_begins_once_it_is_declared(amqp_url: str) -> None:
