@@ -91,6 +91,7 @@ def make_device(fingerprint: str = "laptop", state: DeviceState = DeviceState.AC
 
 def make_license(devices: Iterable[Device] = (), *, seats: int = 3, **changes: Any) -> License:
     """A license whose counts are those of its devices."""
+    devices = list(devices)
     states = [device.state for device in devices]
     used = states.count(DeviceState.ACTIVE)
     license = License(
@@ -100,7 +101,7 @@ def make_license(devices: Iterable[Device] = (), *, seats: int = 3, **changes: A
         seats_limit=seats,
         seats_allowed=max(seats, used),
         seats_used=used,
-        devices_pending=states.count(DeviceState.PENDING),
+        devices_pending=sum(device.state is DeviceState.PENDING and not device.approved for device in devices),
         version=7,
         expires_at=None,
         terms=make_terms(),

@@ -36,7 +36,9 @@ def make_fact(version: int = 1, *, ref: LicenseRef = REF, kind: Kind = Kind.NODE
     terms = floating() if kind is Kind.FLOATING else make_terms()
     license = make_license(account_id=ref[0], id=ref[1], version=version, terms=terms)
     device = make_device(account_id=ref[0], license_id=ref[1])
-    event = Event(kind=EventKind.DEVICE_ACTIVATED, version=version, seats_used=1, seats_allowed=3, device=device)
+    event = Event(
+        kind=EventKind.DEVICE_ACTIVATED, version=version, seats_limit=3, seats_used=1, seats_allowed=3, device=device
+    )
     return fact_of(event, license, NOW)
 
 

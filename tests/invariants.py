@@ -3,7 +3,12 @@
 Each statement returns the rows that break its rule.
 """
 
-from tests.builders import fetch
+from typing import Any
+
+import asyncpg
+
+from shared.ledger.reader import LicenseRef
+from tests.builders import owner
 from tests.conftest import Database
 
 _BROKEN_BY = {
@@ -18,9 +23,16 @@ _BROKEN_BY = {
             FROM audit
         ) AS trail
         WHERE seats_used > seats_allowed
-           OR (event = 'device.activated') <> (step = 1)
+           OR (event IN ('device.activated', 'device.resumed')) <> (step = 1)
            OR step NOT IN (-1, 0, 1)
            OR (step = -1 AND event NOT IN ('device.released', 'device.blocked'))""",
+    "I1: no seat is given beyond the limit, unless the policy sells overage": """
+        SELECT a.license_id, a.version
+        FROM audit a
+        JOIN license l ON l.account_id = a.account_id AND l.id = a.license_id
+        JOIN policy p ON p.account_id = l.account_id AND p.id = l.policy_id
+        WHERE a.event IN ('device.activated', 'device.resumed') AND a.seats_used > a.seats_limit
+            AND p.rules ->> 'overage' IS DISTINCT FROM 'unlimited'""",
     "I1: the trail ends where the license is": """
         SELECT l.id
         FROM license l
@@ -30,9 +42,9 @@ _BROKEN_BY = {
         SELECT l.id
         FROM license l
         LEFT JOIN device d ON d.account_id = l.account_id AND d.license_id = l.id
-        GROUP BY l.account_id, l.id
+        GROUP BY l.account_id, l.id, l.seats_used, l.devices_pending
         HAVING l.seats_used <> count(*) FILTER (WHERE d.state = 'active')
-            OR l.devices_pending <> count(*) FILTER (WHERE d.state = 'pending')""",
+            OR l.devices_pending <> count(*) FILTER (WHERE d.state = 'pending' AND NOT d.approved)""",
     "I5: one active device for each fingerprint": """
         SELECT license_id FROM device WHERE state = 'active'
         GROUP BY account_id, license_id, fingerprint HAVING count(*) > 1""",
@@ -49,8 +61,22 @@ _BROKEN_BY = {
         WHERE a.version IS NULL OR o.version IS NULL""",
 }
 
+_ONE_LICENSE = """
+    WITH license AS (SELECT * FROM license WHERE account_id = $1 AND id = $2),
+         device AS (SELECT * FROM device WHERE account_id = $1 AND license_id = $2),
+         audit AS (SELECT * FROM audit WHERE account_id = $1 AND license_id = $2),
+         outbox AS (SELECT * FROM outbox WHERE account_id = $1 AND license_id = $2)
+"""
+
 
 async def check_invariants(database: Database) -> None:
     """Fails with the rules that are broken and the licenses that break them."""
-    broken = {rule: rows for rule, statement in _BROKEN_BY.items() if (rows := await fetch(database, statement))}
-    assert broken == {}
+    async with owner(database) as connection:
+        assert await broken_rules(connection) == {}
+
+
+async def broken_rules(connection: asyncpg.Connection, only: LicenseRef | None = None) -> dict[str, list[Any]]:
+    """The rules that are broken, in the whole database or by one license, and the rows that break them."""
+    scope = _ONE_LICENSE if only else ""
+    found = {rule: await connection.fetch(scope + question, *(only or ())) for rule, question in _BROKEN_BY.items()}
+    return {rule: rows for rule, rows in found.items() if rows}

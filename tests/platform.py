@@ -35,15 +35,16 @@ from aiohttp import web
 
 from services.portal.accounts import Accounts, NewAccount, terms
 from services.portal.licenses import Licenses, NewToken
-from services.reaper.settings import Reaper, Settings
+from services.reaper.settings import Reaper
 from services.standalone.app import Standalone, open_standalone
 from services.standalone.embedded import RedisServer, die_with_parent, free_port, start_redis, wheel_valkey_binary
+from services.standalone.settings import Settings
 from shared.ledger.reader import LicenseRef
 from shared.licensing.facts import Fact
-from shared.licensing.model import Activate, Approval, Granted, Kind, device_id
+from shared.licensing.model import Activate, Approval, Granted, Kind, Rules, device_id
 from shared.runtime.lifecycle import PROTOCOL_OPTIONS
 from shared.runtime.resources import Resources, open_resources
-from shared.runtime.sections import Log, Postgres, Redis, Secret, Secrets, Server
+from shared.runtime.sections import Log, Postgres, Reconciliation, Redis, Secret, Secrets, Server, Testing
 from shared.signing.keys import PublicJwk
 from tests import servers
 from tests.conftest import Database
@@ -173,7 +174,7 @@ class Vendor:
         r = resources
         self.account = account.id
         self.root_key: PublicJwk = account.root_key
-        self.accounts = Accounts(r.catalog, r.secrets, r.management_tokens)
+        self.accounts = Accounts(r.catalog, r.secrets, r.management_tokens, shortest_floating_lease_s=1)
         self.licenses = Licenses(r.catalog, r.ledger, r.reader, r.keystore, r.license_keys)
         self._ledger = r.ledger
         self._policies = 0
@@ -185,12 +186,13 @@ class Vendor:
         kind: Kind = Kind.NODE_LOCKED,
         lease_s: int | None = None,
         approval: Approval = Approval.AUTOMATIC,
+        rules: Rules | None = None,
         **options: Any,
     ) -> Grant:
         self._policies += 1
         name = f"policy {self._policies}"
-        rules = terms(kind=kind, product_code=PRODUCT, lease_s=lease_s, approval=approval)
-        await self.accounts.add_policy(self.account, name=name, seats=seats, terms=rules)
+        granted = terms(kind=kind, product_code=PRODUCT, lease_s=lease_s, approval=approval, rules=rules)
+        await self.accounts.add_policy(self.account, name=name, seats=seats, terms=granted)
         made = await self.licenses.create(self.account, policy=name, **options)
         return Grant(account=self.account, id=made.id, key=made.key)
 
@@ -307,12 +309,15 @@ async def snapshot(database: Database) -> list[tuple[str, str]]:
 
 def settings_for(postgres_dsn: str, redis_url: str) -> Settings:
     return Settings(
+        environment="development",
+        testing=Testing(simulated_clock=True, shortest_floating_lease_s=1),
         server=Server(host=LOOPBACK, port=0, health_host=LOOPBACK, health_port=0),
         postgres=Postgres(dsn=Secret(postgres_dsn), pool_size=4),
         redis=Redis(url=Secret(redis_url)),
         secrets=Secrets(keys={"k1": MASTER_SECRET}, current="k1"),
         log=Log(level="error"),
         reaper=Reaper(interval_s=86_400),
+        reconciliation=Reconciliation(licenses_per_s=0),
     )
 
 

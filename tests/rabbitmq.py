@@ -106,9 +106,9 @@ def _install() -> None:
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         raise servers.ServersMissingError(_advice("it is not installed"))
     epmd_was_here = shutil.which("epmd") is not None
-    with servers._no_service_starts():
-        servers._apt_get([PACKAGE], "update", "-qq")
-        servers._apt_get([PACKAGE], "install", "-y", "-qq", "--no-install-recommends", PACKAGE)
+    with servers.no_service_starts():
+        servers.apt_get([PACKAGE], "update", "-qq")
+        servers.apt_get([PACKAGE], "install", "-y", "-qq", "--no-install-recommends", PACKAGE)
     _run_quietly("update-rc.d", PACKAGE, "disable")
     if not epmd_was_here:
         _run_quietly("systemctl", "disable", "epmd.service", "epmd.socket")

@@ -121,8 +121,8 @@ def require(program: str, *, package: str) -> None:
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         raise ServersMissingError(f"{program} is missing: run 'apt-get install {package}' as root")
-    _apt_get([package], "update", "-qq")
-    _apt_get([package], "install", "-y", "-qq", "--no-install-recommends", package)
+    apt_get([package], "update", "-qq")
+    apt_get([package], "install", "-y", "-qq", "--no-install-recommends", package)
 
 
 def _redis_major(program: str) -> int:
@@ -146,16 +146,16 @@ def _found_or_installed() -> tuple[Path, Path]:
 def _install(packages: Sequence[str]) -> None:
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         raise ServersMissingError(_advice(packages, "they are not installed"))
-    with _no_service_starts(), _no_main_cluster():
-        _apt_get(packages, "update", "-qq")
-        _apt_get(packages, "install", "-y", "-qq", "--no-install-recommends", *packages)
+    with no_service_starts(), _no_main_cluster():
+        apt_get(packages, "update", "-qq")
+        apt_get(packages, "install", "-y", "-qq", "--no-install-recommends", *packages)
     if "redis-server" in packages:
         subprocess.run(["update-rc.d", "redis-server", "disable"], capture_output=True, check=False)
     if ("postgresql" in packages and not find_postgres()) or ("redis-server" in packages and not find_redis()):
         raise ServersMissingError(_advice(packages, "this release's are too old"))
 
 
-def _apt_get(packages: Sequence[str], *arguments: str) -> None:
+def apt_get(packages: Sequence[str], *arguments: str) -> None:
     command = ["apt-get", "-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Options::=--force-confold", *arguments]
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -176,7 +176,7 @@ def _advice(packages: Sequence[str], why: str) -> str:
 
 
 @contextmanager
-def _no_service_starts() -> Iterator[None]:
+def no_service_starts() -> Iterator[None]:
     """While packages are installed, Debian's policy-rc.d says no to every start; the old one comes back after."""
     with _file_in_place(_POLICY, "#!/bin/sh\nexit 101\n", mode=0o755):
         yield

@@ -8,9 +8,10 @@ import msgspec
 
 from services.activation.access import Access, Denied
 from shared.ledger.ledger import Ledger, LicenseNotFoundError
-from shared.ledger.reader import LicenseRef
+from shared.ledger.reader import Holder, LicenseRef
 from shared.licensing.codes import Code
 from shared.licensing.model import Activate, Device, DeviceState, License, Refused, device_id
+from shared.runtime.holders import Holders
 from shared.runtime.issuing import IssuedLease, Issuer
 from shared.seats.nonces import WINDOW_S, Nonces
 
@@ -24,6 +25,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     timestamp_s: float
     nonce: str | None
+    version: str | None = None
+    entitlements: tuple[str, ...] = ()
 
 
 class Activated(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +37,7 @@ class Activated(msgspec.Struct, frozen=True, kw_only=True):
     device: Device
     lease: IssuedLease
     device_token: str
+    warning: Code | None = None
 
 
 class Pending(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,19 +48,23 @@ class Pending(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NotActivated(msgspec.Struct, frozen=True, kw_only=True):
-    """No seat, and why. `license` is given where one was found."""
+    """No seat, and why. `license` is given where one was found, `retry_after_s` where waiting is all that helps,
+    `holders` where every seat is taken and the policy lets the device know by whom."""
 
     code: Code
     license: License | None = None
+    retry_after_s: float | None = None
+    holders: list[Holder] | None = None
     denied: Denied | None = None
 
 
 class Activation:
     """The use case. `now_s` is the database's time for what is signed; the replay window alone uses the host's."""
 
-    def __init__(self, access: Access, nonces: Nonces, ledger: Ledger, issuer: Issuer) -> None:
+    def __init__(self, access: Access, nonces: Nonces, holders: Holders, ledger: Ledger, issuer: Issuer) -> None:
         self._access = access
         self._nonces = nonces
+        self._holders = holders
         self._ledger = ledger
         self._issuer = issuer
 
@@ -79,13 +87,15 @@ class Activation:
             name=request.name,
             nonce=nonce,
             token_id=token_id,
+            version=request.version,
+            entitlements=request.entitlements,
         )
         try:
             decision = await self._ledger.submit(command)
         except LicenseNotFoundError:
             return NotActivated(code=Code.LICENSE_KEY_INVALID if token_id is None else Code.TOKEN_INVALID)
         if isinstance(decision.answer, Refused):
-            return NotActivated(code=decision.answer.code, license=decision.license)
+            return await self._refused(decision.answer, decision.license, now_s)
         device = decision.answer.device
         assert device is not None
         if device.state is DeviceState.PENDING:
@@ -96,6 +106,16 @@ class Activation:
             device=device,
             lease=await self._issuer.lease(decision.license, device, now_s),
             device_token=self._issuer.token(device),
+            warning=decision.answer.warning,
+        )
+
+    async def _refused(self, answer: Refused, license: License, now_s: float) -> NotActivated:
+        full = answer.code is Code.DEVICE_LIMIT_EXCEEDED
+        return NotActivated(
+            code=answer.code,
+            license=license,
+            retry_after_s=answer.until.timestamp() - now_s if answer.until is not None else None,
+            holders=await self._holders(license) if full else None,
         )
 
     async def _open(self, request: Request) -> tuple[LicenseRef, UUID | None] | Denied:

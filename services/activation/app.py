@@ -15,8 +15,8 @@ def routes(resources: Resources) -> list[Route]:
     r = resources
     access = Access(r.reader, r.keystore, r.license_keys)
     return Handlers(
-        activation=Activation(access, r.nonces, r.ledger, r.issuer),
-        validation=Validation(access, r.projection, r.refusals, r.reader, r.ledger, r.clock),
+        activation=Activation(access, r.nonces, r.holders, r.ledger, r.issuer),
+        validation=Validation(access, r.contacts, r.refusals, r.reader, r.ledger, r.clock),
         releasing=Releasing(access, r.ledger),
         devices=Devices(access, r.reader),
         public_keys=PublicKeys(r.reader, r.keystore),

@@ -25,7 +25,7 @@ from services.activation.messages import (
 )
 from services.activation.public_keys import PublicKeys
 from services.activation.release import Releasing
-from services.activation.validate import Validation
+from services.activation.validate import Question, Validation
 from shared.ledger.clock import Clock
 from shared.licensing.codes import Code
 from shared.licensing.model import Device, DeviceState, Refused
@@ -95,7 +95,9 @@ class Handlers:
         except ProblemError as error:
             error.members["valid"] = False
             raise
-        validity = await self._validation(body.key, body.fingerprint)
+        validity = await self._validation(
+            Question(key=body.key, fingerprint=body.fingerprint, version=body.version, entitlements=body.entitlements)
+        )
         if validity.denied is not None:
             return _denied(request, validity.denied, valid=False)
         if validity.refused is not None:
@@ -107,6 +109,8 @@ class Handlers:
                 full=validity.full,
                 limit=validity.limit,
                 used=validity.used,
+                overage=validity.overage,
+                warning=validity.warning,
             )
         )
 
@@ -158,6 +162,8 @@ def _activation_request(body: ActivateBody) -> activate.Request:
         name=body.name or "",
         timestamp_s=timestamp_s,
         nonce=body.nonce,
+        version=body.version,
+        entitlements=body.entitlements,
     )
 
 
@@ -174,6 +180,11 @@ def _activated(outcome: Activated) -> ActivatedAnswer:
         next_heartbeat_in=next_heartbeat_s(license.terms.heartbeat_interval_s),
         limit=license.seats_limit,
         used=license.seats_used,
+        expires_at=_time(license.expires_at),
+        overage=license.seats_used > license.seats_limit,
+        trial=license.terms.trial,
+        entitlements=license.terms.entitlements or None,
+        warning=outcome.warning,
     )
 
 
@@ -182,11 +193,20 @@ def _not_activated(request: web.Request, outcome: NotActivated) -> web.Response:
         return _denied(request, outcome.denied)
     skewed = outcome.code is Code.TIMESTAMP_SKEWED
     server_time = rfc3339(time.time()) if skewed else None
-    return license_problem(request, outcome.code, outcome.license, serverTime=server_time)
+    return license_problem(
+        request,
+        outcome.code,
+        outcome.license,
+        serverTime=server_time,
+        retryAfter=outcome.retry_after_s,
+        holders=outcome.holders,
+    )
 
 
 def _refused(request: web.Request, outcome: Denied | Refused) -> web.Response:
-    return _denied(request, outcome) if isinstance(outcome, Denied) else problem(request, outcome.code)
+    if isinstance(outcome, Denied):
+        return _denied(request, outcome)
+    return problem(request, outcome.code, until=_time(outcome.until))
 
 
 def _denied(request: web.Request, denied: Denied, **members: Any) -> web.Response:

@@ -5,9 +5,13 @@ from uuid import UUID
 
 import msgspec
 
+from shared.licensing.codes import Code
 from shared.licensing.model import DeviceState
 from shared.web.answers import Answer
 from shared.web.bodies import KeyText, LongText, ShortText, Text, Timestamp
+
+Codes = Annotated[tuple[ShortText, ...], msgspec.Meta(max_length=100)]
+"""Entitlements without which the application is of no use."""
 
 
 class ActivateBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -17,11 +21,15 @@ class ActivateBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     token: LongText | None = None
     nonce: ShortText | None = None
     name: Text | None = None
+    version: ShortText | None = None
+    entitlements: Codes = ()
 
 
 class ValidateBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     key: str
     fingerprint: Text | None = None
+    version: ShortText | None = None
+    entitlements: Codes = ()
 
 
 class ReleaseBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -41,6 +49,11 @@ class ActivatedAnswer(Answer, frozen=True, kw_only=True):
     next_heartbeat_in: int
     limit: int
     used: int
+    expires_at: str | None = None
+    overage: bool = False
+    trial: bool = False
+    entitlements: dict[str, int | None] | None = None
+    warning: Code | None = None
 
 
 class PendingAnswer(Answer, frozen=True, kw_only=True):
@@ -55,6 +68,8 @@ class ValidAnswer(Answer, frozen=True, kw_only=True):
     full: bool | None = None
     limit: int | None = None
     used: int | None = None
+    overage: bool = False
+    warning: Code | None = None
 
 
 class ResetAnswer(Answer, frozen=True, kw_only=True):

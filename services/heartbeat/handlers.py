@@ -1,51 +1,44 @@
-"""Heartbeats over HTTP. The device token comes in the body, or as `Authorization: Bearer TOKEN`."""
+"""Heartbeats over HTTP. The device token comes in the body, or as `Authorization: Bearer TOKEN`.
 
-from typing import Annotated
-from uuid import UUID
+Those of a fleet go through the same use case, all at once; each has its own answer, whatever becomes of the others.
+Every answer about a token that was verified carries a MAC under it, refusals too.
+"""
+
+import asyncio
+import secrets
+from typing import Any
 
 import msgspec
+import structlog
 from aiohttp import web
 
-from services.heartbeat.heartbeat import Alive, Heartbeat, Left, Lost
+from services.heartbeat.heartbeat import Alive, Beat, Heartbeat, Left, Lost
+from services.heartbeat.messages import (
+    MAX_FLEET_BYTES,
+    AliveAnswer,
+    FleetAnswer,
+    FleetBody,
+    FleetItem,
+    HeartbeatBody,
+    LeftAnswer,
+)
+from shared.batching import OverloadedError
 from shared.ledger.clock import Clock
+from shared.ledger.connections import UnavailableError
+from shared.ledger.transaction import OutcomeUnknownError
 from shared.licensing.codes import Code
 from shared.runtime.issuing import next_heartbeat_s
-from shared.web.answers import Answer, reply, rfc3339
-from shared.web.bodies import Timestamp, parse_timestamp, read_json
+from shared.signing.answer_mac import answer_mac
+from shared.web.answers import reply, rfc3339
+from shared.web.bodies import decode_json, parse_timestamp, read_json
 from shared.web.endpoints import Route
-from shared.web.problems import ProblemError, problem
+from shared.web.problems import ProblemError, document, language_of, problem
 from shared.web.texts import Fault
 
-Nonce = Annotated[str, msgspec.Meta(max_length=64)]
-"""Only given back, so it may hold anything."""
-
-
-class HeartbeatBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    device_token: str | None = None
-    valid_until: Timestamp | None = None
-    nonce: Nonce | None = None
-    leave: bool = False
-
-
-class AliveAnswer(Answer, frozen=True, kw_only=True):
-    device_id: UUID
-    state: str
-    generation: int
-    lease_expires_at: str
-    valid_until: str | None = None
-    next_heartbeat_in: int
-    server_time: str
-    nonce: str | None = None
-    lease: str | None = None
-
-
-class LeftAnswer(Answer, frozen=True, kw_only=True):
-    device_id: UUID
-    state: str
-    nonce: str | None = None
-
-
 _body = msgspec.json.Decoder(HeartbeatBody)
+_item = msgspec.json.Decoder(FleetItem)
+_fleet = msgspec.json.Decoder(FleetBody)
+_log = structlog.stdlib.get_logger(__name__)
 
 
 class Handlers:
@@ -54,30 +47,138 @@ class Handlers:
         self._clock = clock
 
     def routes(self) -> list[Route]:
-        return [("POST", "/v1/heartbeat", "heartbeat", self.heartbeat)]
+        return [
+            ("POST", "/v1/heartbeat", "heartbeat", self.heartbeat),
+            ("POST", "/v1/heartbeats", "heartbeats", self.heartbeats),
+        ]
 
     async def heartbeat(self, request: web.Request) -> web.Response:
         body = await read_json(request, _body)
         token = body.device_token if body.device_token is not None else _bearer(request)
-        outcome = await self._heartbeat(token, _held_until(body), leave=body.leave)
+        outcome = await self._heartbeat(_beat(body, token))
         if isinstance(outcome, Lost):
-            return problem(request, outcome.code, reason=outcome.reason)
-        if isinstance(outcome, Left):
-            return reply(LeftAnswer(device_id=outcome.device_id, state="released", nonce=body.nonce))
-        return reply(self._alive(outcome, body.nonce))
+            return problem(request, outcome.code, **self._members(outcome, token, body.nonce))
+        return reply(self._told(outcome, token, body.nonce))
 
-    def _alive(self, alive: Alive, nonce: str | None) -> AliveAnswer:
+    async def heartbeats(self, request: web.Request) -> web.Response:
+        body = await read_json(request, _fleet, max_bytes=MAX_FLEET_BYTES)
+        language = language_of(request)
+        answers = await asyncio.gather(*(self._one(bytes(item), language) for item in body.heartbeats))
+        return reply(FleetAnswer(answers=list(answers)))
+
+    async def _one(self, item: bytes, language: str) -> object:
+        """One heartbeat of a fleet: what it would have been answered alone, with the status as a member."""
+        try:
+            body = decode_json(item, _item)
+            outcome = await self._heartbeat(_beat(body, body.device_token))
+            if isinstance(outcome, Lost):
+                return document(language, outcome.code, **self._members(outcome, body.device_token, body.nonce))
+            return self._told(outcome, body.device_token, body.nonce, status=200)
+        except ProblemError as error:
+            return document(language, error.code, fault=error.fault, **error.members)
+        except (UnavailableError, OverloadedError):
+            return document(language, Code.OVERLOADED)
+        except OutcomeUnknownError:
+            return document(language, Code.OUTCOME_UNKNOWN)
+        except Exception:
+            failure_id = secrets.token_hex(8)
+            _log.exception("heartbeat failed", id=failure_id)
+            return document(language, Code.INTERNAL, id=failure_id)
+
+    def _told(
+        self, outcome: Alive | Left, token: str, nonce: str | None, *, status: int | None = None
+    ) -> AliveAnswer | LeftAnswer:
+        return (
+            self._left(outcome, token, nonce, status)
+            if isinstance(outcome, Left)
+            else self._alive(outcome, token, nonce, status)
+        )
+
+    def _alive(self, alive: Alive, token: str, nonce: str | None, status: int | None) -> AliveAnswer:
+        device_id = alive.claims.device_text
+        lease_expires_at = rfc3339(alive.lease_expires_s)
+        valid_until = rfc3339(alive.valid_until_s) if alive.valid_until_s is not None else None
+        next_heartbeat_in = next_heartbeat_s(alive.interval_s)
+        server_time = rfc3339(self._clock.now_s())
         return AliveAnswer(
-            device_id=alive.device_id,
+            status=status,
+            device_id=device_id,
             state="active",
-            generation=alive.generation,
-            lease_expires_at=rfc3339(alive.lease_expires_s),
-            valid_until=rfc3339(alive.valid_until_s) if alive.valid_until_s is not None else None,
-            next_heartbeat_in=next_heartbeat_s(alive.interval_s),
-            server_time=rfc3339(self._clock.now_s()),
+            generation=alive.claims.generation,
+            lease_expires_at=lease_expires_at,
+            valid_until=valid_until,
+            next_heartbeat_in=next_heartbeat_in,
+            server_time=server_time,
             nonce=nonce,
             lease=alive.lease.text if alive.lease is not None else None,
+            warning=alive.warning,
+            overage=alive.overage,
+            mac=answer_mac(
+                token,
+                outcome="active",
+                device_id=device_id,
+                generation=alive.claims.generation,
+                lease_expires_at=lease_expires_at,
+                valid_until=valid_until,
+                next_heartbeat_in=next_heartbeat_in,
+                server_time=server_time,
+                nonce=nonce,
+            ),
         )
+
+    def _left(self, left: Left, token: str, nonce: str | None, status: int | None) -> LeftAnswer:
+        server_time = rfc3339(self._clock.now_s())
+        return LeftAnswer(
+            status=status,
+            device_id=left.claims.device_text,
+            state="released",
+            generation=left.claims.generation,
+            server_time=server_time,
+            nonce=nonce,
+            mac=answer_mac(
+                token,
+                outcome="released",
+                device_id=left.claims.device_text,
+                generation=left.claims.generation,
+                server_time=server_time,
+                nonce=nonce,
+            ),
+        )
+
+    def _members(self, lost: Lost, token: str, nonce: str | None) -> dict[str, Any]:
+        """What a refusal tells besides its code; nothing to a token that was not verified."""
+        if lost.claims is None:
+            return {}
+        server_time = rfc3339(self._clock.now_s())
+        return {
+            "reason": lost.reason,
+            "until": rfc3339(lost.until) if lost.until is not None else None,
+            "limit": lost.license.seats_limit if lost.license is not None else None,
+            "used": lost.license.seats_used if lost.license is not None else None,
+            "holders": lost.holders,
+            "deviceId": lost.claims.device_text,
+            "generation": lost.claims.generation,
+            "serverTime": server_time,
+            "nonce": nonce,
+            "mac": answer_mac(
+                token,
+                outcome=lost.code,
+                device_id=lost.claims.device_text,
+                generation=lost.claims.generation,
+                server_time=server_time,
+                nonce=nonce,
+            ),
+        }
+
+
+def _beat(body: HeartbeatBody, token: str) -> Beat:
+    return Beat(
+        token=token,
+        held_until=_held_until(body),
+        leave=body.leave,
+        counter=body.counter,
+        version=body.version,
+    )
 
 
 def _bearer(request: web.Request) -> str:

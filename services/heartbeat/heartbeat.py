@@ -4,88 +4,115 @@ Redis answers while Postgres already promises the device its lease (the floor). 
 comes from the ledger, which decides and commits before anything is said.
 """
 
-from uuid import UUID
+from datetime import datetime
 
 import msgspec
+from msgspec.structs import replace
 
 from shared.batching import OverloadedError
 from shared.ledger.clock import Clock
 from shared.ledger.connections import UnavailableError
 from shared.ledger.ledger import Ledger, LicenseNotFoundError
+from shared.ledger.reader import Holder
 from shared.licensing.codes import Code
 from shared.licensing.leases import valid_until_s
 from shared.licensing.model import Decision, Device, Extend, License, Reason, Refused, Release
+from shared.runtime.contacts import Contacts
+from shared.runtime.holders import Holders
 from shared.runtime.issuing import IssuedLease, Issuer, held_until_s
-from shared.seats.projection import Projection, Seen, Standing
-from shared.seats.refusals import Refusals
+from shared.seats.projection import Seen, Standing
+from shared.seats.refusals import Asker, Refusals
 from shared.signing.device_token import DeviceClaims, DeviceTokens
+
+
+class Beat(msgspec.Struct, frozen=True, kw_only=True):
+    """What a device says. `held_until` is the end of the signed lease that it holds, seconds since 1970; `counter` its
+    count of its heartbeats; `version` its application's."""
+
+    token: str
+    held_until: float | None = None
+    leave: bool = False
+    counter: int | None = None
+    version: str | None = None
 
 
 class Alive(msgspec.Struct, frozen=True, kw_only=True):
     """The seat is kept. `lease` is a newly signed one, where the device's own is due or was not told.
 
     Times are whole seconds since 1970. `valid_until_s` is the end of the lease that the device now holds: of the new
-    one, or of the one it told of; None where neither is known.
+    one, or of the one it told of; None where neither is known. `overage` says that more seats are taken than were sold.
     """
 
-    device_id: UUID
-    generation: int
+    claims: DeviceClaims
     lease_expires_s: int
     valid_until_s: int | None
     interval_s: int
     lease: IssuedLease | None = None
+    warning: Code | None = None
+    overage: bool = False
 
 
 class Left(msgspec.Struct, frozen=True, kw_only=True):
     """The device gave its seat back."""
 
-    device_id: UUID
+    claims: DeviceClaims
 
 
 class Lost(msgspec.Struct, frozen=True, kw_only=True):
-    """No seat any more, or none that may be used now, and why."""
+    """No seat any more, or none that may be used now, and why. `claims` are those of a token that was verified; `until`
+    is the end of what is refused only for a time."""
 
     code: Code
     reason: Reason | None = None
+    until: datetime | None = None
+    claims: DeviceClaims | None = None
+    license: License | None = None
+    holders: list[Holder] | None = None
 
 
 class Heartbeat:
     def __init__(
         self,
         tokens: DeviceTokens,
-        projection: Projection,
+        contacts: Contacts,
         refusals: Refusals,
+        holders: Holders,
         ledger: Ledger,
         issuer: Issuer,
         clock: Clock,
     ) -> None:
         self._tokens = tokens
-        self._projection = projection
+        self._contacts = contacts
         self._refusals = refusals
+        self._holders = holders
         self._ledger = ledger
         self._issuer = issuer
         self._clock = clock
 
-    async def __call__(self, token: str, held_until: float | None, *, leave: bool) -> Alive | Left | Lost:
-        """`held_until` is the end of the signed lease that the device holds, seconds since 1970, if it says so."""
-        claims = self._tokens.verify(token)
+    async def __call__(self, beat: Beat) -> Alive | Left | Lost:
+        claims = self._tokens.verify(beat.token)
         if claims is None:
             return Lost(code=Code.TOKEN_INVALID)
         try:
-            return await (self._leave(claims) if leave else self._keep(claims, held_until))
+            outcome = await (self._leave(claims) if beat.leave else self._keep(claims, beat))
         except LicenseNotFoundError:
-            return Lost(code=Code.TOKEN_INVALID)
+            return Lost(code=Code.TOKEN_INVALID, claims=claims)
+        if isinstance(outcome, Alive):
+            self._contacts.heard += 1
+        return outcome
 
-    async def _keep(self, claims: DeviceClaims, held_until: float | None) -> Alive | Lost:
-        seen = await self._projection.contact(claims.account, claims.license, claims.device, claims.generation)
-        alive, due = self._inside_floor(claims, seen, held_until)
+    async def _keep(self, claims: DeviceClaims, beat: Beat) -> Alive | Lost:
+        counter = beat.counter or 0
+        seen = await self._contacts.asked(claims.ids, claims.generation, counter)
+        if not seen.known:
+            seen = await self._contacts.read(seen, claims.ids, claims.generation, counter)
+        alive, due = self._inside_floor(claims, seen, beat.held_until)
         if alive is not None and not due:
             return alive
-        asker = (claims.license, claims.device, claims.generation)
-        if seen.standing is not None and (kept := self._refusals.find(asker, seen.standing.version)) is not None:
-            return Lost(code=kept.code, reason=kept.reason)
+        if seen.standing is not None and (kept := self._refusals.find(_asker(claims), seen.standing.version)):
+            return await self._lost(claims, *kept)
         try:
-            return await self._ask_ledger(claims, held_until)
+            return await self._ask_ledger(claims, beat, seen.counter)
         except (UnavailableError, OverloadedError):
             if alive is None:
                 raise
@@ -99,15 +126,16 @@ class Heartbeat:
         now_s = self._clock.now_s()
         could_be_s = _could_be_s(standing, floor_s, now_s)
         alive = Alive(
-            device_id=claims.device,
-            generation=claims.generation,
+            claims=claims,
             lease_expires_s=floor_s,
             valid_until_s=_held_s(held_until, could_be_s),
             interval_s=standing.heartbeat_interval_s,
+            warning=Code.LICENSE_EXPIRED if standing.is_expired(now_s) else None,
+            overage=standing.overage,
         )
         return alive, held_until is not None and _is_due(held_until, now_s, standing.offline_grace_s, could_be_s)
 
-    async def _ask_ledger(self, claims: DeviceClaims, held_until: float | None) -> Alive | Lost:
+    async def _ask_ledger(self, claims: DeviceClaims, beat: Beat, counter_seen: int) -> Alive | Lost:
         decision = await self._ledger.submit(
             Extend(
                 account_id=claims.account,
@@ -115,27 +143,44 @@ class Heartbeat:
                 actor="device",
                 device_id=claims.device,
                 generation=claims.generation,
+                resumes=True,
+                counter=beat.counter,
+                counter_seen=counter_seen,
+                version=beat.version,
             )
         )
         if isinstance(decision.answer, Refused):
-            asker = (claims.license, claims.device, claims.generation)
-            self._refusals.keep(asker, decision.license.version, decision.answer)
-            return Lost(code=decision.answer.code, reason=decision.answer.reason)
+            self._refusals.keep(_asker(claims), decision.license, decision.answer)
+            return await self._lost(claims, decision.license, decision.answer)
         assert decision.answer.device is not None
-        return await self._alive_by_ledger(decision.license, decision.answer.device, held_until)
+        alive = await self._alive_by_ledger(claims, decision.license, decision.answer.device, beat.held_until)
+        return replace(alive, warning=decision.answer.warning)
 
-    async def _alive_by_ledger(self, license: License, device: Device, held_until: float | None) -> Alive:
+    async def _alive_by_ledger(
+        self, claims: DeviceClaims, license: License, device: Device, held_until: float | None
+    ) -> Alive:
         now_s = self._clock.now_s()
         until_s = held_until_s(license, device, now_s)
         due = held_until is None or _is_due(held_until, now_s, license.terms.offline_grace_s, until_s)
         assert device.lease_expires_at is not None
         return Alive(
-            device_id=device.id,
-            generation=device.generation,
+            claims=claims,
             lease_expires_s=int(device.lease_expires_at.timestamp()),
             valid_until_s=until_s if due else _held_s(held_until, until_s),
             interval_s=license.terms.heartbeat_interval_s,
             lease=await self._issuer.lease(license, device, now_s) if due else None,
+            overage=license.seats_used > license.seats_limit,
+        )
+
+    async def _lost(self, claims: DeviceClaims, license: License, refused: Refused) -> Lost:
+        silenced = refused.reason in (Reason.LEASE_EXPIRED, Reason.IDLE) and not license.admits
+        return Lost(
+            code=refused.code,
+            reason=refused.reason,
+            until=refused.until,
+            claims=claims,
+            license=license,
+            holders=await self._holders(license) if silenced else None,
         )
 
     async def _leave(self, claims: DeviceClaims) -> Left | Lost:
@@ -150,8 +195,12 @@ class Heartbeat:
             )
         )
         if isinstance(decision.answer, Refused):
-            return Lost(code=decision.answer.code)
-        return Left(device_id=claims.device)
+            return await self._lost(claims, decision.license, decision.answer)
+        return Left(claims=claims)
+
+
+def _asker(claims: DeviceClaims) -> Asker:
+    return claims.license, claims.device, claims.generation
 
 
 def _could_be_s(standing: Standing, floor_s: int, now_s: float) -> int:
@@ -160,7 +209,7 @@ def _could_be_s(standing: Standing, floor_s: int, now_s: float) -> int:
         lease_expires_s=floor_s,
         issued_s=int(now_s),
         offline_grace_s=standing.offline_grace_s,
-        license_expires_s=standing.expires_at_s,
+        license_expires_s=standing.hard_end_s,
     )
 
 

@@ -1,5 +1,10 @@
-"""The settings of heartbeat: those that all services share."""
+"""The settings of heartbeat: those that all services share, and how fast it compares Redis with Postgres."""
 
-from shared.runtime.resources import Settings
+import msgspec
 
-__all__ = ["Settings"]
+from shared.runtime.resources import Settings as SharedSettings
+from shared.runtime.sections import Reconciliation
+
+
+class Settings(SharedSettings, frozen=True, kw_only=True):
+    reconciliation: Reconciliation = msgspec.field(default_factory=Reconciliation)

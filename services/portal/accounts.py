@@ -5,12 +5,14 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import asdict
 
 from services.portal.ids import new_id
 from shared.ledger.catalog import Catalog, CatalogError
 from shared.ledger.reader import StoredKey
 from shared.licensing.leases import DAY_S
-from shared.licensing.model import Approval, Kind, Terms
+from shared.licensing.model import Approval, Kind, Rules, Terms
+from shared.licensing.policy_rules import SHORTEST_FLOATING_LEASE_S, faults
 from shared.signing import management_token
 from shared.signing.keyring import new_account_keys, seal
 from shared.signing.keys import PublicJwk, SigningKey, public_jwk
@@ -33,8 +35,16 @@ class NewAccount(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Accounts:
-    def __init__(self, catalog: Catalog, secrets: MasterSecrets, management_tokens: LicenseKeyHasher) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        secrets: MasterSecrets,
+        management_tokens: LicenseKeyHasher,
+        *,
+        shortest_floating_lease_s: int = SHORTEST_FLOATING_LEASE_S,
+    ) -> None:
         self._catalog = catalog
+        self._shortest_floating_lease_s = shortest_floating_lease_s
         self._secrets = secrets
         self._management_tokens = management_tokens
 
@@ -51,6 +61,9 @@ class Accounts:
         return id
 
     async def add_policy(self, account_id: UUID, *, name: str, seats: int, terms: Terms) -> UUID:
+        """A new policy. Raises `CatalogError` with every fault of its terms."""
+        if wrong := faults(terms, shortest_floating_lease_s=self._shortest_floating_lease_s):
+            raise CatalogError("; ".join(wrong))
         id = new_id()
         await self._catalog.add_policy(account_id, id, name=name, seats=seats, terms=terms)
         return id
@@ -86,6 +99,7 @@ def terms(
     offline_grace_s: int | None = None,
     heartbeat_interval_s: int | None = None,
     approval: Approval = Approval.AUTOMATIC,
+    rules: Rules | None = None,
 ) -> Terms:
     """A policy's terms with the defaults of its kind: 90 days, or ten minutes for a floating license."""
     lease_s = lease_s or (NODE_LOCKED_LEASE_S if kind is Kind.NODE_LOCKED else FLOATING_LEASE_S)
@@ -97,4 +111,5 @@ def terms(
         heartbeat_interval_s=heartbeat_interval_s or max(1, min(HEARTBEAT_INTERVAL_S, lease_s // 3)),
         approval=approval,
         product_code=product_code,
+        **asdict(rules or Rules()),
     )

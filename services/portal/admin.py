@@ -22,11 +22,13 @@ from services.portal.commands import (
     master_secret,
     policy,
     product,
+    reaper,
     token,
 )
 from services.portal.commands.arguments import example
 from services.portal.commands.failures import line_of, one_line
 from services.portal.commands.output import note
+from services.portal.commands.reconcile import reconcile_licenses
 from services.portal.commands.schema import migrate_database
 from services.portal.commands.session import PROG, Session, quiet
 from shared.runtime.sections import Log
@@ -37,6 +39,7 @@ EXIT_MISUSED = 2
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(master_secret.app, name="secrets")
 app.command("migrate", epilog=example("migrate --check"))(migrate_database)
+app.command("reconcile", epilog=example("reconcile --dry-run"))(reconcile_licenses)
 app.add_typer(account.app, name="account")
 app.add_typer(product.app, name="product")
 app.add_typer(policy.app, name="policy")
@@ -44,6 +47,8 @@ app.add_typer(license.app, name="license")
 app.add_typer(device.app, name="device")
 app.add_typer(token.app, name="token")
 app.add_typer(management_token.app, name="management-token")
+app.add_typer(reaper.app, name="reaper")
+app.command("restored", epilog=example("restored --for 90d"))(reaper.restored)
 app.add_typer(broker.facts, name="facts")
 app.add_typer(broker.letters, name="dead-letters")
 

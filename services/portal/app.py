@@ -12,7 +12,12 @@ def routes(_resources: Resources) -> list[Route]:
 
 
 def accounts(resources: Resources) -> Accounts:
-    return Accounts(resources.catalog, resources.secrets, resources.management_tokens)
+    return Accounts(
+        resources.catalog,
+        resources.secrets,
+        resources.management_tokens,
+        shortest_floating_lease_s=resources.testing.shortest_floating_lease_s,
+    )
 
 
 def licenses(resources: Resources) -> Licenses:

@@ -27,6 +27,16 @@ class LicenseDetail(msgspec.Struct, frozen=True, kw_only=True):
     trail: list[TrailEntry]
 
 
+class Trail(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of a license's trail. `kept_from` is its first version; one without entries begins with the next change.
+
+    Versions have no gap, so what lies between the page asked for and `kept_from` went with its month.
+    """
+
+    entries: list[TrailEntry]
+    kept_from: int
+
+
 class Lookups:
     def __init__(self, catalog: Catalog, reader: Reader, keystore: Keystore) -> None:
         self._catalog = catalog
@@ -66,10 +76,11 @@ class Lookups:
         await self._license(ref)
         return await self._reader.devices(ref, states=list(DeviceState), after=after, limit=limit)
 
-    async def trail(self, ref: LicenseRef, *, limit: int, after_version: int = 0) -> list[TrailEntry]:
+    async def trail(self, ref: LicenseRef, *, limit: int, after_version: int = 0) -> Trail:
         """The license's audited changes in their order."""
-        await self._license(ref)
-        return await self._reader.trail(ref, after_version=after_version, limit=limit)
+        license = await self._license(ref)
+        entries = await self._reader.trail(ref, after_version=after_version, limit=limit)
+        return Trail(entries=entries, kept_from=entries[0].version if entries else license.version + 1)
 
     async def _license(self, ref: LicenseRef) -> License:
         license = await self._reader.license(ref)

@@ -1,19 +1,45 @@
-"""The wiring of the reaper: its pass and its loop on the shared resources."""
+"""The wiring of the reaper: its pass and its loop on the shared resources.
+
+A pass has a ledger of its own on the same pool: its batches are larger, and nobody else's commands wait behind them.
+"""
 
 from services.reaper.floating import FloatingLeases
+from services.reaper.guard import Guard
 from services.reaper.reap import Reap
-from services.reaper.settings import Reaper
+from services.reaper.settings import Reaper, Settings
 from services.reaper.worker import Worker
+from shared.ledger.ledger import Ledger
 from shared.runtime.resources import Resources
+
+BATCH_LIMIT = 1024
 
 
 def reap(resources: Resources, settings: Reaper) -> Reap:
-    return Reap(resources.pool, resources.ledger, page=settings.page)
+    return _reap(resources, settings, _guard(resources))
 
 
-def worker(resources: Resources, settings: Reaper) -> Worker:
-    return Worker(reap(resources, settings), resources.metrics, interval_s=settings.interval_s)
+def worker(resources: Resources, settings: Settings) -> Worker:
+    guard = _guard(resources)
+    return Worker(
+        _reap(resources, settings.reaper, guard),
+        guard,
+        resources.pool,
+        resources.metrics,
+        interval_s=settings.reaper.interval_s,
+        retention_days=settings.audit.retention_days,
+    )
 
 
 def floating(resources: Resources) -> FloatingLeases:
     return FloatingLeases(resources.pool, resources.ledger, resources.clock)
+
+
+def _guard(resources: Resources) -> Guard:
+    return Guard(resources.pool, clock_may_jump=resources.testing.simulated_clock)
+
+
+def _reap(resources: Resources, settings: Reaper, guard: Guard) -> Reap:
+    ledger = Ledger(
+        resources.pool, after_commit=resources.after_commit, batch_limit=BATCH_LIMIT, queue_limit=2 * settings.page
+    )
+    return Reap(resources.pool, ledger, guard, page=settings.page)

@@ -18,7 +18,7 @@ import structlog
 from shared.ledger.clock import Clock
 from shared.ledger.connections import Pool
 from shared.ledger.ledger import Ledger, LicenseNotFoundError
-from shared.ledger.reaping import candidates
+from shared.ledger.reaping import START, Position, candidates
 from shared.licensing.facts import Fact
 from shared.licensing.model import DeviceState, EventKind, Expire, Granted, Kind
 from shared.runtime.background import pause
@@ -29,6 +29,7 @@ LOOK_EVERY_S = 0.5
 TRY_AGAIN_S = 1.0
 FORGET_S = 1.0
 BATCH = 1000
+LOOK_AT = 10_000
 
 Seat = tuple[UUID, UUID, UUID, int]
 """(account id, license id, device id, generation)."""
@@ -68,12 +69,14 @@ class FloatingLeases:
                 await pause(stop, LOOK_EVERY_S)
 
     async def _look(self) -> None:
-        self._to_look, last = False, None
+        self._to_look = False
+        position: Position | None = START
         try:
-            while page := await candidates(self._pool, "floating_devices", after=last, limit=BATCH):
-                for one in page:
+            while position is not None:
+                page = await candidates(self._pool, "floating_devices", after=position, limit=LOOK_AT)
+                for one in page.found:
                     self._note((one.account_id, one.license_id, one.device_id, one.generation), one.lease_expires_at)
-                last = page[-1]
+                position = page.next
         except Exception:
             self._to_look = True
             raise

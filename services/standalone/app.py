@@ -11,12 +11,12 @@ import msgspec
 from aiohttp import web
 
 from services.activation.app import routes as activation_routes
-from services.heartbeat.app import projector
+from services.heartbeat.app import projector, reconcilers
 from services.heartbeat.app import routes as heartbeat_routes
 from services.portal.app import routes as portal_routes
 from services.reaper.app import floating, reap, worker
 from services.reaper.reap import Reap
-from services.reaper.settings import Settings
+from services.standalone.settings import Settings
 from shared.facts.relay import Relay
 from shared.facts.transport import InProcess, Receive
 from shared.ledger.outbox import clear_sent, relay_once
@@ -51,7 +51,9 @@ async def open_standalone(settings: Settings, *, receivers: Sequence[Receive] = 
         )
         await stack.enter_async_context(background(relay.run))
         await stack.enter_async_context(background(leases.run))
-        await stack.enter_async_context(background(worker(resources, settings.reaper).run))
+        await stack.enter_async_context(background(worker(resources, settings).run))
+        for work in reconcilers(resources, settings.reconciliation):
+            await stack.enter_async_context(background(work))
         app = web.Application()
         for routes in (activation_routes, heartbeat_routes, portal_routes):
             add_routes(app, resources.metrics, routes(resources))

@@ -41,7 +41,8 @@ async def _play(servers: Servers, folder: Path) -> None:
         facts.extend(delivered)
 
     await prepare(servers)
-    async with open_standalone(servers.settings(port=0, log=Log(level="error")), receivers=[hear]) as standalone:
+    settings = servers.settings(port=0, log=Log(level="error"), simulated_clock=True)
+    async with open_standalone(settings, receivers=[hear]) as standalone:
         runner = web.AppRunner(standalone.app, **lifecycle.PROTOCOL_OPTIONS)
         await runner.setup()
         try:

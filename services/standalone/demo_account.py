@@ -11,7 +11,7 @@ import msgspec
 from services.portal.accounts import SCOPES, Accounts, terms
 from services.portal.licenses import Licenses
 from shared.licensing.leases import DAY_S
-from shared.licensing.model import Kind
+from shared.licensing.model import Kind, Rules
 from shared.runtime.resources import Resources
 
 PRODUCT = "demo-app"
@@ -49,7 +49,9 @@ async def _create(resources: Resources, licenses: Licenses, url: str) -> Demo:
     account = (await accounts.create("Demo vendor")).id
     await accounts.add_product(account, code=PRODUCT, name="Demo application")
     for name, kind, seats in ((NODE_LOCKED, Kind.NODE_LOCKED, 3), (FLOATING, Kind.FLOATING, 2)):
-        await accounts.add_policy(account, name=name, seats=seats, terms=terms(kind=kind, product_code=PRODUCT))
+        rules = Rules(show_holders=kind is Kind.FLOATING)
+        granted = terms(kind=kind, product_code=PRODUCT, rules=rules)
+        await accounts.add_policy(account, name=name, seats=seats, terms=granted)
     node_locked = await licenses.create(account, policy=NODE_LOCKED, customer="Ada")
     floating = await licenses.create(account, policy=FLOATING, customer="Grace")
     token = await licenses.add_token((account, node_locked.id), ttl_s=TOKEN_TTL_S, max_uses=TOKEN_USES)

@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 from shared.licensing.codes import Code
 from shared.web.problems import problem
 
-HEARTBEAT_PATHS = ("/v1/heartbeat",)
+HEARTBEAT_PATHS = ("/v1/heartbeat", "/v1/heartbeats")
 _HOP_BY_HOP = {hdrs.CONNECTION, hdrs.TRANSFER_ENCODING, hdrs.CONTENT_LENGTH, hdrs.HOST, hdrs.KEEP_ALIVE}
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import msgspec
 
-from services.reaper.settings import Settings
 from services.standalone.embedded import (
     PostgresServer,
     RedisServer,
@@ -21,8 +20,9 @@ from services.standalone.embedded import (
     wheel_postgres_binaries,
     wheel_valkey_binary,
 )
+from services.standalone.settings import Settings
 from shared.ledger.migrate import create_database, migrate
-from shared.runtime.sections import Log, Postgres, Redis, Secret, Secrets, Server
+from shared.runtime.sections import Log, Postgres, Redis, Secret, Secrets, Server, Testing
 
 DATABASE = "seatkeeper"
 ROLE = "seatkeeper_standalone"
@@ -39,8 +39,13 @@ class Servers(msgspec.Struct, frozen=True, kw_only=True):
     def owner_dsn(self) -> str:
         return self.postgres.dsn(DATABASE)
 
-    def settings(self, *, port: int, host: str = "127.0.0.1", log: Log | None = None) -> Settings:
+    def settings(
+        self, *, port: int, host: str = "127.0.0.1", log: Log | None = None, simulated_clock: bool = False
+    ) -> Settings:
+        """With `simulated_clock` the ledger's clock may jump, as a demonstration's does."""
         return Settings(
+            environment="development" if simulated_clock else "production",
+            testing=Testing(simulated_clock=simulated_clock),
             server=Server(host=host, port=port, health_host=host, health_port=0),
             postgres=Postgres(dsn=Secret(self.postgres.dsn(DATABASE, ROLE))),
             redis=Redis(url=Secret(self.redis.url)),

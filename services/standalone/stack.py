@@ -21,13 +21,13 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
-from services.reaper.settings import Settings
 from services.standalone.__main__ import HOST, RUN, chosen_port, end_on_term, is_free, welcome
 from services.standalone.demo_account import ensure_demo
 from services.standalone.embedded import EmbeddedServerError, die_with_parent, free_port
 from services.standalone.ingress import ingress
 from services.standalone.rabbitmq import RabbitServer, find_rabbitmq, start_rabbitmq
 from services.standalone.servers import DATABASE, Servers, prepare, running_servers
+from services.standalone.settings import Settings
 from services.standalone.story import Stage, Story, StoryError
 from shared.facts import topology
 from shared.facts.consumer import Consumer
@@ -42,6 +42,7 @@ from shared.runtime.sections import Log
 SERVICES = ("activation", "heartbeat", "reaper", "portal")
 LISTENER = Subscriber(queue="seatkeeper.story", keys=("fact.#",))
 START_S = 60.0
+SIMULATED_CLOCK = {"SEATKEEPER_ENVIRONMENT": "development", "SEATKEEPER_TESTING_SIMULATED_CLOCK": "true"}
 
 
 class Replica:
@@ -108,7 +109,7 @@ def main(argv: Sequence[str]) -> int:
             if options.story:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seatkeeper-stack-")))
             logging.configure(Log(level="error"))
-            running = stack.enter_context(running_stack(folder, options.replicas))
+            running = stack.enter_context(running_stack(folder, options.replicas, simulated_clock=options.story))
             return asyncio.run(_play(running, port)) if options.story else _serve(running, port)
     except (EmbeddedServerError, StoryError, TimeoutError) as error:
         print(f"seatkeeper: {error}", file=sys.stderr)
@@ -125,8 +126,9 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
 
 
 @contextmanager
-def running_stack(folder: Path, replicas: int) -> Iterator[Stack]:
+def running_stack(folder: Path, replicas: int, *, simulated_clock: bool = False) -> Iterator[Stack]:
     """Start everything with its data in `folder`. From the main thread, before any event loop."""
+    declared = SIMULATED_CLOCK if simulated_clock else {}
     programs = find_rabbitmq()
     if programs is None:
         raise EmbeddedServerError(
@@ -138,7 +140,8 @@ def running_stack(folder: Path, replicas: int) -> Iterator[Stack]:
         asyncio.run(_prepare(servers, rabbitmq))
         started: dict[str, list[Replica]] = {name: [] for name in SERVICES}
         for name in SERVICES * replicas:
-            replica = Replica(name, environment(servers, rabbitmq.url, name, free_port(), free_port()))
+            variables = environment(servers, rabbitmq.url, name, free_port(), free_port())
+            replica = Replica(name, variables | declared)
             stack.callback(replica.end)
             started[name].append(replica)
         for replica in [replica for replicas_of_one in started.values() for replica in replicas_of_one]:
@@ -218,7 +221,7 @@ def _stage(stack: Stack, resources: Resources, facts: list[Fact]) -> Stage:
 
     async def let_reaper_pass() -> None:
         variables = environment(stack.servers, stack.rabbitmq.url, "reaper", 0, 0)
-        await asyncio.to_thread(_reap_once, variables)
+        await asyncio.to_thread(_reap_once, variables | SIMULATED_CLOCK)
 
     async def delivered() -> list[Fact]:
         await _until_relayed(resources)

@@ -42,6 +42,7 @@ class Story:
             tokens = await self._activate()
             await self._keep(tokens["laptop"])
             tokens["tablet"] = await self._give_back()
+            tokens |= await self._float()
             await self._fall_silent(tokens)
         self._say("\nEverything was answered as it should be.")
 
@@ -72,12 +73,26 @@ class Story:
         tablet: str = (await self._ask(201, "/v1/activate", by_token))["deviceToken"]
         return tablet
 
+    async def _float(self) -> dict[str, str]:
+        await self._act("Two floating seats go from hand to hand")
+        tokens = {}
+        for device in ("render-1", "render-2"):
+            tokens[device] = (await self._ask(201, "/v1/activate", self._floating_seat(device)))["deviceToken"]
+        await self._ask(403, "/v1/activate", self._floating_seat("render-3"), "none free: told who holds them")
+        await self._ask(200, "/v1/heartbeat", {"deviceToken": tokens["render-1"], "leave": True}, "render-1 leaves")
+        tokens["render-3"] = (await self._ask(201, "/v1/activate", self._floating_seat("render-3")))["deviceToken"]
+        beats = [{"deviceToken": tokens[device]} for device in ("render-2", "render-3")]
+        await self._ask(200, "/v1/heartbeats", {"heartbeats": beats}, "a gateway speaks for many")
+        return tokens
+
     async def _fall_silent(self, tokens: dict[str, str]) -> None:
         await self._act("The phone falls silent, the others are heard now and then (on a simulated clock)")
         for day in (30, 60):
             await self._stage.move_clock_to_day(day)
             self._say(f"  day +{day}")
             await self._hear(tokens, "laptop", "tablet")
+        await self._stage.let_reaper_pass()
+        await self._ask(200, "/v1/heartbeat", {"deviceToken": tokens["render-2"]}, "late, but a floating seat is free")
         await self._pass_on_day(84, expected="lease.expiring", of="phone")
         await self._hear(tokens, "laptop", "tablet")
         await self._pass_on_day(92, expected="device.released", of="phone")
@@ -110,6 +125,9 @@ class Story:
     def _seat(self, device: str) -> dict[str, Any]:
         return {"licenseKey": self._demo.license_key, "fingerprint": device, "timestamp": int(time.time())}
 
+    def _floating_seat(self, device: str) -> dict[str, Any]:
+        return self._seat(device) | {"licenseKey": self._demo.floating_license_key, "name": device}
+
     async def _tell_facts(self) -> list[Fact]:
         told = list(await self._stage.facts())[self._told :]
         self._told += len(told)
@@ -134,7 +152,12 @@ def _about(body: dict[str, Any]) -> str:
 def _brief(answer: dict[str, Any]) -> str:
     said = {name: answer[name] for name in SHOWN if name in answer}
     signed = {name: "(signed)" for name in ("lease",) if name in answer}
-    return ", ".join(f"{name}: {_json(value)}" for name, value in {**said, **signed}.items())
+    lists = {
+        name: " ".join(str(one[member]) for one in answer[name])
+        for name, member in (("holders", "name"), ("answers", "status"))
+        if name in answer
+    }
+    return ", ".join(f"{name}: {_json(value)}" for name, value in {**said, **signed, **lists}.items())
 
 
 def _json(value: object) -> str:

@@ -15,6 +15,9 @@ EVENTS = {
     EventKind.DEVICE_BLOCKED: "A device may not activate any more; a seat that it held is free.",
     EventKind.DEVICE_UNBLOCKED: "A device may ask again.",
     EventKind.DEVICE_RESET: "A device's seat was given back to clear its state.",
+    EventKind.DEVICE_RESUMED: "A floating device that was silent past its lease took a seat again.",
+    EventKind.DEVICE_HELD_OFFLINE: "A device got an offline file, and holds its seat until `offlineUntil`.",
+    EventKind.CLONE_SUSPECTED: "A device's count of its heartbeats went back: two machines may use one activation.",
     EventKind.LEASE_EXPIRING: "A silent device's lease is about to end.",
 }
 """What each kind of fact tells."""

@@ -14,7 +14,7 @@ import msgspec
 
 from shared.ledger.connections import LOST, Connection, Pool, UnavailableError
 from shared.ledger.reader import LicenseRef, StoredKey
-from shared.ledger.rows import license_of, own
+from shared.ledger.rows import license_of, own, rules_text
 from shared.ledger.statements import load
 from shared.ledger.transaction import OutcomeUnknownError
 from shared.licensing import facts
@@ -38,6 +38,7 @@ _SAID = {
     "account_name_check": "a name has 1 to 200 characters",
     "product_name_check": "a name has 1 to 200 characters",
     "policy_name_check": "a name has 1 to 200 characters",
+    "policy_floating_lease": "a floating lease is a day at most",
     "policy_lease_s_check": "the lease must lie between one second and ten years",
     "product_code_check": "a product code is 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit",
     "activation_token_max_uses_check": "a token needs at least one use",
@@ -104,6 +105,7 @@ class Catalog:
                 terms.offline_grace_s,
                 terms.heartbeat_interval_s,
                 terms.approval,
+                rules_text(terms),
             )
             if product is None:
                 raise CatalogError(f"the account has no product {terms.product_code!r}")
@@ -190,7 +192,13 @@ def _license_row(row: asyncpg.Record) -> LicenseRow:
 
 
 async def _tell_created(connection: Connection, license: License, actor: str) -> None:
-    event = Event(kind=EventKind.LICENSE_CREATED, version=1, seats_used=0, seats_allowed=license.seats_allowed)
+    event = Event(
+        kind=EventKind.LICENSE_CREATED,
+        version=1,
+        seats_limit=license.seats_limit,
+        seats_used=0,
+        seats_allowed=license.seats_allowed,
+    )
     now = await connection.fetchval("SELECT ledger_clock()")
     ref = (license.account_id, license.id)
     await connection.execute(_SQL["add_audit"], *ref, actor, event.kind, license.seats_allowed)

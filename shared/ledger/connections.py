@@ -28,6 +28,9 @@ LOST = (
     asyncpg.exceptions.OperatorInterventionError,
     asyncpg.exceptions.CannotConnectNowError,
     asyncpg.TooManyConnectionsError,
+    asyncpg.InternalClientError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
     asyncpg.exceptions.ReadOnlySQLTransactionError,
 )
 """What asyncpg raises when the server, or the way to it, is the trouble and not the statement."""

@@ -32,7 +32,8 @@ AfterCommit = Callable[[Sequence[Change]], Awaitable[None]]
 @dataclass(slots=True)
 class _Pending:
     command: Command
-    future: asyncio.Future[Decision]
+    future: asyncio.Future[Decision | None]
+    waits: bool = True
 
 
 class Ledger:
@@ -42,25 +43,36 @@ class Ledger:
     and changes no answer.
     """
 
-    def __init__(self, pool: Pool, *, after_commit: AfterCommit, queue_limit: int = QUEUE_LIMIT) -> None:
+    def __init__(
+        self, pool: Pool, *, after_commit: AfterCommit, batch_limit: int = BATCH_LIMIT, queue_limit: int = QUEUE_LIMIT
+    ) -> None:
         self._pool = pool
         self._after_commit = after_commit
         self._closing = False
         self._finishing: set[asyncio.Task[None]] = set()
         self._free: GroupLoop[_Pending] = GroupLoop(
-            self._serve_free, limit=BATCH_LIMIT, in_flight=2, capacity=queue_limit
+            self._serve_free, limit=batch_limit, in_flight=2, capacity=queue_limit
         )
         self._held: GroupLoop[_Pending] = GroupLoop(
-            self._serve_held, limit=BATCH_LIMIT, in_flight=1, capacity=queue_limit + 2 * BATCH_LIMIT
+            self._serve_held, limit=batch_limit, in_flight=1, capacity=queue_limit + 2 * batch_limit
         )
 
     async def submit(self, command: Command) -> Decision:
         """Decide one command and make it durable. A caller that stops waiting cancels nothing."""
+        decision = await self.offer(command, waits=True)
+        assert decision is not None
+        return decision
+
+    def offer(self, command: Command, *, waits: bool) -> asyncio.Future[Decision | None]:
+        """The same for many commands. Without `waits` the answer is None where another transaction holds the license.
+
+        Raises `OverloadedError` and `UnavailableError` at once; whatever happens later is in the future.
+        """
         if self._closing:
             raise UnavailableError
-        future: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
-        self._free.put(_Pending(command, future))
-        return await future
+        future: asyncio.Future[Decision | None] = asyncio.get_running_loop().create_future()
+        self._free.put(_Pending(command, future, waits))
+        return future
 
     async def close(self) -> None:
         """Take no more commands and finish those taken."""
@@ -72,6 +84,9 @@ class Ledger:
 
     async def _serve_free(self, batch: list[_Pending]) -> None:
         for pending in await self._serve(batch, wait=False):
+            if not pending.waits:
+                _answer_none(pending)
+                continue
             try:
                 self._held.put(pending)
             except Exception as error:
@@ -121,6 +136,11 @@ class Ledger:
         for pending, decision in zip(batch, outcome.decisions, strict=True):
             if decision is not None and not pending.future.done():
                 pending.future.set_result(decision)
+
+
+def _answer_none(pending: _Pending) -> None:
+    if not pending.future.done():
+        pending.future.set_result(None)
 
 
 def _fail_all(batch: Sequence[_Pending], error: Exception) -> None:

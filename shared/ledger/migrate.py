@@ -9,6 +9,8 @@ from importlib.resources import files
 
 import asyncpg
 
+from shared.ledger.trail import prepare
+
 _LOCK = 0x5EA7_6EE9
 
 _TABLE = """
@@ -34,12 +36,18 @@ def migrations() -> dict[str, str]:
 
 
 async def migrate(dsn: str) -> list[str]:
-    """Bring the schema up to date as its owner; returns the names of what was applied now."""
+    """Bring the schema up to date as its owner; returns the names of what was applied now.
+
+    Makes the trail's next months too, so that even an installation without a reaper has them at each release.
+    """
     connection = await asyncpg.connect(dsn, timeout=10)
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
         await connection.execute(_TABLE)
-        return await _apply(connection, migrations(), await _history(connection))
+        applied = await _apply(connection, migrations(), await _history(connection))
+        if await connection.fetchval("SELECT to_regproc('audit_prepare')"):
+            await prepare(connection)
+        return applied
     finally:
         await connection.close()
 

@@ -24,6 +24,9 @@ KEYS_REMEMBERED = 100_000
 LicenseRef = tuple[UUID, UUID]
 """(account id, license id)."""
 
+DeviceRef = tuple[UUID, UUID, UUID]
+"""(account id, license id, device id)."""
+
 
 class StoredKey(msgspec.Struct, frozen=True, kw_only=True):
     """A signing key as it rests in Postgres: the private half sealed."""
@@ -36,6 +39,15 @@ class StoredKey(msgspec.Struct, frozen=True, kw_only=True):
     certificate: str | None
 
 
+class Holder(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """An active device as another device of its license may be told of it; times to the second."""
+
+    name: str
+    device_id: UUID
+    last_contact_at: datetime | None
+    lease_expires_at: datetime | None
+
+
 class TrailEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One audited change of a license."""
 
@@ -46,6 +58,7 @@ class TrailEntry(msgspec.Struct, frozen=True, kw_only=True):
     device_id: UUID | None
     generation: int | None
     reason: str | None
+    seats_limit: int
     seats_used: int
     seats_allowed: int
 
@@ -82,6 +95,28 @@ class Reader:
         rows = await fetch(self._pool, _SQL["list_devices"], *ref, after, [state.value for state in states], limit)
         return [device_of(row) for row in rows]
 
+    async def seats(self, refs: Sequence[DeviceRef]) -> list[tuple[License, Device | None] | None]:
+        """Each device with its license, as of one moment and without a lock."""
+        rows = await fetch(self._pool, _SQL["read_seats"], *columns(refs, 3))
+        licenses: dict[LicenseRef, License] = {}
+        devices: dict[DeviceRef, Device] = {}
+        for row in rows:
+            ref = own(row["account_id"]), own(row["license_id"])
+            if ref not in licenses:
+                licenses[ref] = license_of({**row, "id": row["license_id"]})
+            if row["id"] is not None:
+                devices[*ref, own(row["id"])] = device_of(row)
+        found = ((licenses.get(ref[:2]), devices.get(ref)) for ref in refs)
+        return [(license, device) if license is not None else None for license, device in found]
+
+    async def holders(self, refs: Sequence[LicenseRef], *, limit: int) -> list[list[Holder]]:
+        """The first `limit` active devices of each license, by the ends of their leases."""
+        rows = await fetch(self._pool, _SQL["read_holders"], *columns(refs, 2), limit)
+        holders: dict[LicenseRef, list[Holder]] = {}
+        for row in rows:
+            holders.setdefault((own(row["account_id"]), own(row["license_id"])), []).append(_holder_of(row))
+        return [holders.get(ref, []) for ref in refs]
+
     async def account_keys(self, account_id: UUID) -> list[StoredKey]:
         rows = await fetch(self._pool, _SQL["account_keys"], account_id)
         return [StoredKey(**dict(row)) for row in rows]
@@ -108,6 +143,19 @@ class Reader:
         rows = await fetch(self._pool, _SQL["read_licenses"], *columns(refs, 2))
         found = {(license.account_id, license.id): license for license in map(license_of, rows)}
         return [found.get(ref) for ref in refs]
+
+
+def _holder_of(row: asyncpg.Record) -> Holder:
+    return Holder(
+        name=row["name"],
+        device_id=own(row["id"]),
+        last_contact_at=_to_the_second(row["last_contact_at"]),
+        lease_expires_at=_to_the_second(row["lease_expires_at"]),
+    )
+
+
+def _to_the_second(moment: datetime | None) -> datetime | None:
+    return moment.replace(microsecond=0) if moment is not None else None
 
 
 async def fetch(pool: Pool, statement: str, *arguments: object) -> list[asyncpg.Record]:

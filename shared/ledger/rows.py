@@ -1,8 +1,13 @@
 """Between Postgres's rows and the vocabulary: one function for each direction and kind of row."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
+
+import msgspec
+from msgspec.structs import asdict
 
 from shared.licensing.model import (
     ActivationToken,
@@ -13,7 +18,9 @@ from shared.licensing.model import (
     License,
     LicenseStatus,
     Reason,
+    Rules,
     Terms,
+    Window,
 )
 
 _STATUS = {status.value: status for status in LicenseStatus}
@@ -37,15 +44,46 @@ def license_of(row: Any) -> License:
         devices_pending=row["devices_pending"],
         version=row["version"],
         expires_at=row["expires_at"],
-        terms=Terms(
-            kind=Kind(row["kind"]),
-            lease_s=row["lease_s"],
-            offline_grace_s=row["offline_grace_s"],
-            heartbeat_interval_s=row["heartbeat_interval_s"],
-            approval=Approval(row["approval"]),
-            product_code=row["product_code"],
+        terms=_terms(
+            row["kind"],
+            row["lease_s"],
+            row["offline_grace_s"],
+            row["heartbeat_interval_s"],
+            row["approval"],
+            row["product_code"],
+            row["rules"],
         ),
+        activations=_window(row["activations_began_at"], row["activations_count"]),
+        releases=_window(row["releases_began_at"], row["releases_count"]),
     )
+
+
+@lru_cache(maxsize=4096)
+def _terms(
+    kind: str, lease_s: int, offline_grace_s: int, heartbeat_interval_s: int, approval: str, product: str, rules: str
+) -> Terms:
+    """The terms of these very values: licenses under one policy share them."""
+    return Terms(
+        kind=Kind(kind),
+        lease_s=lease_s,
+        offline_grace_s=offline_grace_s,
+        heartbeat_interval_s=heartbeat_interval_s,
+        approval=Approval(approval),
+        product_code=product,
+        **asdict(msgspec.json.decode(rules, type=Rules)),
+    )
+
+
+def rules_text(terms: Terms) -> str:
+    """The part of the terms that is kept as JSON."""
+    return msgspec.json.encode(Rules(**{name: getattr(terms, name) for name in Rules.__struct_fields__})).decode()
+
+
+_NOTHING_COUNTED = Window()
+
+
+def _window(began_at: datetime | None, count: int) -> Window:
+    return _NOTHING_COUNTED if began_at is None else Window(began_at=began_at, count=count)
 
 
 def device_of(row: Any) -> Device:
@@ -66,6 +104,9 @@ def device_of(row: Any) -> Device:
         ended_reason=_REASON[row["ended_reason"]],
         reset_at=row["reset_at"],
         nonce=row["nonce"],
+        counter=row["counter"],
+        clone_suspected_at=row["clone_suspected_at"],
+        offline_until=row["offline_until"],
     )
 
 

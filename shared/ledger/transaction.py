@@ -31,6 +31,7 @@ from shared.licensing.model import (
     Device,
     DeviceCommand,
     Event,
+    Extend,
     Granted,
     License,
 )
@@ -93,9 +94,9 @@ async def transact(connection: Connection, commands: Sequence[Command], *, wait:
         if not held:
             await connection.execute("ROLLBACK")
             return Outcome([None] * len(commands), [], None)
-        now = await _read(connection, held, commands)
+        now, reap_not_before = await _read(connection, held, commands)
         tokens = await _read_tokens(connection, commands)
-        decisions, uses = _decide_all(held, tokens, commands, now)
+        decisions, uses = _decide_all(held, tokens, commands, now, reap_not_before)
         wrote = await _write(connection, held.values(), uses, now)
     except BaseException:
         await _roll_back(connection)
@@ -111,7 +112,10 @@ async def _lock(connection: Connection, commands: Sequence[Command], *, wait: bo
     return {(one.account_id, one.id): Held(one, one.version) for one in licenses}
 
 
-async def _read(connection: Connection, held: dict[Key, Held], commands: Sequence[Command]) -> datetime:
+async def _read(
+    connection: Connection, held: dict[Key, Held], commands: Sequence[Command]
+) -> tuple[datetime, datetime | None]:
+    """Read the devices; returns now and the moment before which silence ends no long lease."""
     named = {
         (command.account_id, command.license_id, command.device_id)
         for command in commands
@@ -122,8 +126,7 @@ async def _read(connection: Connection, held: dict[Key, Held], commands: Sequenc
         if row["id"] is not None:
             device = device_of(row)
             held[device.account_id, device.license_id].devices[device.id] = device
-    now: datetime = rows[0]["now"]
-    return now
+    return rows[0]["now"], rows[0]["not_before"]
 
 
 def _crowded(held: dict[Key, Held], commands: Sequence[Command]) -> list[tuple[UUID, UUID, int]]:
@@ -131,13 +134,17 @@ def _crowded(held: dict[Key, Held], commands: Sequence[Command]) -> list[tuple[U
 
     Counted are all commands, not only the seekers: each other one may keep a lease that had ended.
     """
-    seekers = {(command.account_id, command.license_id) for command in commands if isinstance(command, Activate)}
+    seekers = {(command.account_id, command.license_id) for command in commands if _may_take(command)}
     asked = Counter((command.account_id, command.license_id) for command in commands)
     lacking = (
         (key, held[key].license.seats_used + asked[key] - held[key].license.seats_limit)
         for key in seekers & held.keys()
     )
     return [(*key, min(count, FREED_LIMIT)) for key, count in lacking if count > 0]
+
+
+def _may_take(command: Command) -> bool:
+    return isinstance(command, Activate) or (isinstance(command, Extend) and command.resumes)
 
 
 async def _read_tokens(connection: Connection, commands: Sequence[Command]) -> dict[TokenKey, ActivationToken]:
@@ -153,7 +160,11 @@ async def _read_tokens(connection: Connection, commands: Sequence[Command]) -> d
 
 
 def _decide_all(
-    held: dict[Key, Held], tokens: dict[TokenKey, ActivationToken], commands: Sequence[Command], now: datetime
+    held: dict[Key, Held],
+    tokens: dict[TokenKey, ActivationToken],
+    commands: Sequence[Command],
+    now: datetime,
+    reap_not_before: datetime | None,
 ) -> tuple[list[Decision | None], Counter[TokenKey]]:
     decisions: list[Decision | None] = []
     uses: Counter[TokenKey] = Counter()
@@ -163,7 +174,7 @@ def _decide_all(
             decisions.append(None)
             continue
         token = _token_of(command, tokens, uses)
-        decision = decide(one.license, one.devices, token, command, now)
+        decision = decide(one.license, one.devices, token, command, now, reap_not_before)
         _apply(one, command, decision)
         if decision.token_used is not None:
             uses[command.account_id, command.license_id, decision.token_used] += 1
@@ -196,8 +207,8 @@ async def _write(connection: Connection, held: Sequence[Held] | Any, uses: Count
     moved = [device for one in held if not one.events for device in one.changed.values()]
     eventful = [one for one in held if one.events]
     if moved:
-        leases = [(d.account_id, d.license_id, d.id, d.last_contact_at, d.lease_expires_at) for d in moved]
-        await connection.execute(_SQL["extend"], *columns(leases, 5))
+        leases = [(d.account_id, d.license_id, d.id, d.last_contact_at, d.lease_expires_at, d.counter) for d in moved]
+        await connection.execute(_SQL["extend"], *columns(leases, 6))
     if eventful:
         await connection.execute(_SQL["write"], *_write_arguments(eventful, now))
     if uses:
@@ -208,9 +219,9 @@ async def _write(connection: Connection, held: Sequence[Held] | Any, uses: Count
 def _write_arguments(held: Sequence[Held], now: datetime) -> list[Any]:
     events = [_event_row(one.license, event, command, now) for one in held for event, command in one.events]
     return [
-        *columns([_device_row(device) for one in held for device in one.changed.values()], 16),
-        *columns([_license_row(one.license) for one in held], 8),
-        *columns(events, 11),
+        *columns([_device_row(device) for one in held for device in one.changed.values()], 19),
+        *columns([_license_row(one.license) for one in held], 13),
+        *columns(events, 12),
         now,
     ]
 
@@ -233,6 +244,9 @@ def _device_row(device: Device) -> tuple[Any, ...]:
         device.ended_reason,
         device.reset_at,
         device.nonce,
+        device.counter,
+        device.clone_suspected_at,
+        device.offline_until,
     )
 
 
@@ -246,6 +260,11 @@ def _license_row(license: License) -> tuple[Any, ...]:
         license.seats_used,
         license.devices_pending,
         license.version,
+        license.expires_at,
+        license.activations.began_at,
+        license.activations.count,
+        license.releases.began_at,
+        license.releases.count,
     )
 
 
@@ -260,6 +279,7 @@ def _event_row(license: License, event: Event, command: Command, now: datetime) 
         device.id if device else None,
         device.generation if device else None,
         event.reason,
+        event.seats_limit,
         event.seats_used,
         event.seats_allowed,
         facts.encode(facts.fact_of(event, license, now)),

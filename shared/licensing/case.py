@@ -20,6 +20,7 @@ from shared.licensing.model import (
     EventKind,
     Granted,
     License,
+    Overage,
     Reason,
     Refused,
 )
@@ -35,12 +36,14 @@ class Case:
         token: ActivationToken | None,
         command: Command,
         now: datetime,
+        reap_not_before: datetime | None = None,
     ) -> None:
         self.license = license
         self.devices = devices
         self.token = token
         self.command = command
         self.now = now
+        self.reap_not_before = reap_not_before
         self._changed: dict[UUID, Device] = {}
         self._events: list[Event] = []
         self._token_used: UUID | None = None
@@ -61,6 +64,7 @@ class Case:
             Event(
                 kind=kind,
                 version=self.license.version,
+                seats_limit=self.license.seats_limit,
                 seats_used=self.license.seats_used,
                 seats_allowed=self.license.seats_allowed,
                 device=device,
@@ -69,21 +73,29 @@ class Case:
         )
 
     def count(self, *, seats: int = 0, pending: int = 0) -> None:
-        """Move the counts. Taking a seat never raises the allowance: the database's CHECK stands behind the rules."""
+        """Move the counts. Taking a seat raises the allowance only where the policy sells overage: else the database's
+        CHECK stands behind the rules."""
         used = self.license.seats_used + seats
-        shrunk = max(self.license.seats_limit, used)
+        fixed = seats > 0 and self.license.terms.overage is Overage.NONE
         self.license = replace(
             self.license,
             seats_used=used,
-            seats_allowed=self.license.seats_allowed if seats > 0 else shrunk,
+            seats_allowed=self.license.seats_allowed if fixed else max(self.license.seats_limit, used),
             devices_pending=self.license.devices_pending + pending,
         )
 
-    def grant(self, device: Device | None = None, *, changed: bool = True) -> Decision:
-        return self._close(Granted(changed=changed, device=device))
+    def grant(self, device: Device | None = None, *, changed: bool = True, warning: Code | None = None) -> Decision:
+        return self._close(Granted(changed=changed, device=device, warning=warning))
 
-    def refuse(self, code: Code, *, reason: Reason | None = None, device: Device | None = None) -> Decision:
-        return self._close(Refused(code=code, reason=reason, device=device))
+    def refuse(
+        self,
+        code: Code,
+        *,
+        reason: Reason | None = None,
+        device: Device | None = None,
+        until: datetime | None = None,
+    ) -> Decision:
+        return self._close(Refused(code=code, reason=reason, device=device, until=until))
 
     def _close(self, answer: Granted | Refused) -> Decision:
         return Decision(
@@ -106,8 +118,13 @@ def named(case: Case, command: DeviceCommand) -> Device | None:
 def vacate(case: Case, device: Device) -> None:
     if device.state is DeviceState.ACTIVE:
         case.count(seats=-1)
-    elif device.state is DeviceState.PENDING:
+    elif waits(device):
         case.count(pending=-1)
+
+
+def waits(device: Device) -> bool:
+    """Whether the device is one of those that wait for approval, whose number is limited."""
+    return device.state is DeviceState.PENDING and not device.approved
 
 
 def unseen(command: Activate | Approve) -> Device:

@@ -4,7 +4,8 @@ The ledger calls it under the license's row lock with what it read afterwards, a
 Rules that hold for all commands:
 
 - A repeated command has one outcome: what is already so is granted again, unchanged, before any limit is looked at.
-- `seats_used` is the count of active devices; `seats_allowed` is `max(limit, seats_used)`.
+- `seats_used` is the count of active devices; `seats_allowed` is `max(limit, seats_used)`, and only a policy that sells
+  overage lets an activation raise it.
 - Each event raises the license's version by one. Extending a lease is no event.
 """
 
@@ -13,7 +14,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from shared.licensing import seat_rules, vendor_rules
+from shared.licensing import offline_rules, seat_rules, vendor_rules
 from shared.licensing.case import Case
 from shared.licensing.model import (
     Activate,
@@ -26,11 +27,13 @@ from shared.licensing.model import (
     Device,
     Expire,
     Extend,
+    HoldOffline,
     License,
     Reinstate,
     Release,
     Reset,
     Resize,
+    ReturnOffline,
     Revoke,
     Suspend,
     Unblock,
@@ -43,13 +46,15 @@ def decide(
     token: ActivationToken | None,
     command: Command,
     now: datetime,
+    reap_not_before: datetime | None = None,
 ) -> Decision:
     """Decide one command.
 
     `devices` holds the command's device if there is one and, for a full license, those whose leases end first.
-    `now` is the database's clock, read after the lock was held.
+    `now` is the database's clock, read after the lock was held; before `reap_not_before` silence ends no lease of a
+    day or more.
     """
-    return _RULES[type(command)](Case(license, devices, token, command, now), command)
+    return _RULES[type(command)](Case(license, devices, token, command, now, reap_not_before), command)
 
 
 _RULES: dict[type[Command], Callable[[Case, Any], Decision]] = {
@@ -59,6 +64,8 @@ _RULES: dict[type[Command], Callable[[Case, Any], Decision]] = {
     Reset: seat_rules.reset,
     Expire: seat_rules.expire,
     Announce: seat_rules.announce,
+    HoldOffline: offline_rules.hold,
+    ReturnOffline: offline_rules.give_back,
     Block: vendor_rules.block,
     Unblock: vendor_rules.unblock,
     Approve: vendor_rules.approve,

@@ -39,7 +39,7 @@ _decoder = msgspec.json.Decoder(Fact)
 
 
 def fact_of(event: Event, license: License, at: datetime) -> Fact:
-    """The fact that tells of `event`. Counts are the event's own; status, limit and terms the committed license's."""
+    """The fact that tells of `event`. Seats are the event's own; status, end and terms the committed license's."""
     return Fact(
         type=event.kind,
         account_id=license.account_id,
@@ -47,7 +47,7 @@ def fact_of(event: Event, license: License, at: datetime) -> Fact:
         version=event.version,
         at=at,
         status=license.status,
-        seats_limit=license.seats_limit,
+        seats_limit=event.seats_limit,
         seats_allowed=event.seats_allowed,
         seats_used=event.seats_used,
         devices_pending=license.devices_pending,

@@ -6,7 +6,7 @@ only its length. Slack covers contacts that were answered without a commit (see 
 
 from datetime import datetime, timedelta
 
-from shared.licensing.model import Device, DeviceState, License, LicenseStatus, Terms
+from shared.licensing.model import Device, DeviceState, License, LicenseStatus, OnExpiry, Terms
 
 DAY_S = 86_400
 
@@ -29,8 +29,10 @@ def announce_lead_s(lease_s: int) -> int | None:
     return min(ANNOUNCE_LEAD_S, lease_s // 10) if lease_s >= DAY_S else None
 
 
-def lease_end(terms: Terms, now: datetime) -> datetime:
-    return now + timedelta(seconds=terms.lease_s)
+def lease_end(terms: Terms, now: datetime, offline_until: datetime | None = None) -> datetime:
+    """The end of a lease that begins now; that of a device with an offline file reaches to the file's end at least."""
+    end = now + timedelta(seconds=terms.lease_s)
+    return max(end, offline_until) if offline_until else end
 
 
 def needs_commit(lease_s: int, lease_expires_at: datetime, now: datetime) -> bool:
@@ -39,11 +41,16 @@ def needs_commit(lease_s: int, lease_expires_at: datetime, now: datetime) -> boo
     return lease_s < FLOOR_MIN_LEASE_S or floor_age_s >= FLOOR_AGE_S
 
 
-def is_over(license: License, device: Device, now: datetime) -> bool:
-    """Whether the seat may be taken from this silent device. A suspended license keeps its seats."""
+def is_over(license: License, device: Device, now: datetime, reap_not_before: datetime | None = None) -> bool:
+    """Whether the seat may be taken from this silent device.
+
+    A suspended license keeps its seats, and leases of a day or more end for nobody before `reap_not_before`.
+    """
     if device.state is not DeviceState.ACTIVE or device.lease_expires_at is None:
         return False
-    if license.status is LicenseStatus.SUSPENDED:
+    if license.status is LicenseStatus.SUSPENDED or is_offline(device, now):
+        return False
+    if reap_not_before is not None and now < reap_not_before and license.terms.lease_s >= DAY_S:
         return False
     return now >= device.lease_expires_at + timedelta(seconds=slack_s(license.terms.lease_s))
 
@@ -69,3 +76,13 @@ def valid_until_s(*, lease_expires_s: int, issued_s: int, offline_grace_s: int, 
 
 def is_expired(license: License, now: datetime) -> bool:
     return license.expires_at is not None and now >= license.expires_at
+
+
+def is_offline(device: Device, now: datetime) -> bool:
+    """Whether an offline file for this device's seat lives."""
+    return device.offline_until is not None and now < device.offline_until
+
+
+def hard_end(license: License) -> datetime | None:
+    """The moment from which nothing goes on under this license; None where active devices are only warned."""
+    return license.expires_at if license.terms.on_expiry is OnExpiry.REFUSE_ALL else None

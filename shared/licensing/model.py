@@ -37,6 +37,28 @@ class Approval(StrEnum):
     ALLOW_LIST = "allow_list"
 
 
+class Overage(StrEnum):
+    """Whether a license may hold more devices than its seats: such seats are marked."""
+
+    NONE = "none"
+    UNLIMITED = "unlimited"
+
+
+class OnExpiry(StrEnum):
+    """What the end of a license means: nothing goes on, no new device, or only a warning in each answer."""
+
+    REFUSE_ALL = "refuse_all"
+    REFUSE_NEW = "refuse_new"
+    WARN = "warn"
+
+
+class OnClone(StrEnum):
+    """What a device whose counter went back meets: a mark in the trail, or a refusal as well."""
+
+    MARK = "mark"
+    REFUSE = "refuse"
+
+
 class Reason(StrEnum):
     """Why a seat ended, as the trail and the device are told."""
 
@@ -65,10 +87,39 @@ class EventKind(StrEnum):
     DEVICE_BLOCKED = "device.blocked"
     DEVICE_UNBLOCKED = "device.unblocked"
     DEVICE_RESET = "device.reset"
+    DEVICE_RESUMED = "device.resumed"
+    DEVICE_HELD_OFFLINE = "device.held_offline"
+    CLONE_SUSPECTED = "device.clone_suspected"
     LEASE_EXPIRING = "lease.expiring"
 
 
-class Terms(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class Rules(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """The part of a policy's terms that most policies leave as it is.
+
+    - `expires_at` is the end that licenses are granted with; `valid_s` the length from a license's first activation.
+    - Versions are those of the application, both ends included: see `versions.py`.
+    - Activations are counted per hour and license, releases by device or holder per year of 365 days and license.
+    - `offline_max_days` 0 allows no offline file.
+    - `entitlements` are codes with an optional limit each, which the application reads in its lease.
+    - `show_holders`: a device for which there is no seat is told who holds them.
+    """
+
+    overage: Overage = Overage.NONE
+    expires_at: datetime | None = None
+    valid_s: int | None = None
+    on_expiry: OnExpiry = OnExpiry.REFUSE_ALL
+    trial: bool = False
+    min_version: str | None = None
+    max_version: str | None = None
+    activations_per_hour: int | None = None
+    releases_per_year: int | None = None
+    offline_max_days: int = 0
+    entitlements: dict[str, int | None] = msgspec.field(default_factory=dict)
+    on_clone: OnClone = OnClone.MARK
+    show_holders: bool = False
+
+
+class Terms(Rules, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """What the policy grants to every license under it.
 
     `offline_grace_s` is how long a signed lease may outlive its issue; a floating license's equals its lease.
@@ -80,6 +131,13 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     heartbeat_interval_s: int
     approval: Approval
     product_code: str
+
+
+class Window(msgspec.Struct, frozen=True, kw_only=True):
+    """What was counted since a window of time began; it ends its length later, and the next begins when needed."""
+
+    began_at: datetime | None = None
+    count: int = 0
 
 
 class License(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,14 +153,25 @@ class License(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     expires_at: datetime | None
     terms: Terms
+    activations: Window = Window()
+    releases: Window = Window()
 
     @property
     def full(self) -> bool:
         return self.seats_used >= self.seats_limit
 
+    @property
+    def admits(self) -> bool:
+        """Whether one more device may take a seat."""
+        return not self.full or self.terms.overage is Overage.UNLIMITED
 
-class Device(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """One fingerprint under one license. Each activation raises `generation`; `nonce` made the current one."""
+
+class Device(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """One fingerprint under one license. Each activation raises `generation`; `nonce` made the current one.
+
+    `counter` is the highest that the device counted its heartbeats to, as far as Postgres was told (0: it counts none).
+    Until `offline_until` an offline file lives, and with it the seat.
+    """
 
     account_id: UUID
     license_id: UUID
@@ -120,6 +189,9 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     ended_reason: Reason | None
     reset_at: datetime | None
     nonce: bytes | None
+    counter: int = 0
+    clone_suspected_at: datetime | None = None
+    offline_until: datetime | None = None
 
 
 class ActivationToken(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,14 +234,28 @@ class DeviceCommand(Command, frozen=True, kw_only=True):
 
 
 class Activate(DeviceCommand, frozen=True, kw_only=True):
+    """`version` is the application's; `entitlements` are the codes without which it is of no use."""
+
     fingerprint: str
     name: str = ""
     nonce: bytes | None = None
     token_id: UUID | None = None
+    version: str | None = None
+    entitlements: tuple[str, ...] = ()
 
 
 class Extend(DeviceCommand, frozen=True, kw_only=True):
-    """A contact: heartbeat, or validate with a fingerprint."""
+    """A contact: heartbeat, or validate with a fingerprint.
+
+    `counter` is what the device counted to, `counter_seen` the highest that Redis saw. With `resumes`, a floating
+    device whose lease ended unheard takes a seat again if there is one.
+    """
+
+    resumes: bool = False
+    counter: int | None = None
+    counter_seen: int = 0
+    version: str | None = None
+    entitlements: tuple[str, ...] = ()
 
 
 class Release(DeviceCommand, frozen=True, kw_only=True):
@@ -186,6 +272,16 @@ class Expire(DeviceCommand, frozen=True, kw_only=True):
 
 class Announce(DeviceCommand, frozen=True, kw_only=True):
     """The reaper's claim that a lease is about to end."""
+
+
+class HoldOffline(DeviceCommand, frozen=True, kw_only=True):
+    """An offline file for an active device: its seat is held until the file's end."""
+
+    until: datetime
+
+
+class ReturnOffline(DeviceCommand, frozen=True, kw_only=True):
+    """The device's own receipt: its offline file is gone, and its seat is free."""
 
 
 class Block(DeviceCommand, frozen=True, kw_only=True):
@@ -226,6 +322,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: EventKind
     version: int
+    seats_limit: int
     seats_used: int
     seats_allowed: int
     device: Device | None = None
@@ -233,18 +330,23 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Granted(msgspec.Struct, frozen=True, kw_only=True):
-    """Yes. `changed` tells whether this very command moved something: a new seat, a freed one, a new status."""
+    """Yes. `changed` tells whether this very command moved something: a new seat, a freed one, a new status.
+
+    `warning` is what would have been a refusal under a stricter policy.
+    """
 
     changed: bool
     device: Device | None = None
+    warning: Code | None = None
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
-    """No, and why. `device` is given where the refusal is about one that is known."""
+    """No, and why. `device` is given where the refusal is about one that is known; `until` where it ends by itself."""
 
     code: Code
     reason: Reason | None = None
     device: Device | None = None
+    until: datetime | None = None
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):

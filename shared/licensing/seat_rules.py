@@ -1,9 +1,11 @@
 """The rules of seats: how a device takes one, keeps it, and loses it."""
 
+from datetime import timedelta
+
 from msgspec.structs import replace
 
-from shared.licensing import leases
-from shared.licensing.case import Case, named, unseen, vacate
+from shared.licensing import gates, leases
+from shared.licensing.case import Case, named, unseen, vacate, waits
 from shared.licensing.codes import Code
 from shared.licensing.model import (
     Activate,
@@ -19,6 +21,7 @@ from shared.licensing.model import (
     Kind,
     License,
     LicenseStatus,
+    OnClone,
     Reason,
     Release,
     Reset,
@@ -27,14 +30,20 @@ from shared.licensing.model import (
 PENDING_LIMIT = 100
 """Devices of one license that may wait for approval at a time; more are refused, so that nobody fills the table."""
 
+CLONE_EVERY = timedelta(days=1)
+"""A device whose counter goes back is noted once in so long, however often it does."""
+
+ADMIN = "admin"
+"""The actor whom no limit of the policy binds: the vendor."""
+
 
 def activate(case: Case, command: Activate) -> Decision:
     device = case.devices.get(command.device_id)
-    if command.token_id is not None and (code := _token_fault(case)) is not None:
+    if command.token_id is not None and (code := gates.token(case)) is not None:
         return case.refuse(code)
     if device is not None and device.state is DeviceState.ACTIVE:
-        return _contact(case, device)
-    if (code := _license_fault(case)) is not None:
+        return _contact(case, device, command)
+    if (code := gates.new_seat(case) or gates.application(case, command)) is not None:
         return case.refuse(code)
     if device is not None and device.state is DeviceState.BLOCKED:
         return case.refuse(Code.DEVICE_BLOCKED, device=device)
@@ -44,20 +53,22 @@ def activate(case: Case, command: Activate) -> Decision:
         return case.refuse(Code.TOKEN_EXHAUSTED)
     if case.license.terms.approval is Approval.ALLOW_LIST and not (device and device.approved):
         return _ask_approval(case, command, device)
-    if case.license.full:
-        _free_expired(case)
-    if case.license.full:
+    if not _has_room(case):
         return case.refuse(Code.DEVICE_LIMIT_EXCEEDED)
+    most = case.license.terms.activations_per_hour
+    if (until := gates.spent_until(case.license.activations, most, gates.HOUR, case.now)) is not None:
+        return case.refuse(Code.TOO_MANY_REQUESTS, until=until)
     return _take_seat(case, command, device)
 
 
 def _take_seat(case: Case, command: Activate, device: Device | None) -> Decision:
-    was_pending = device is not None and device.state is DeviceState.PENDING
+    device = device or unseen(command)
+    was_waiting = waits(device) and command.device_id in case.devices
     device = replace(
-        device or unseen(command),
-        name=command.name or (device.name if device else ""),
+        device,
+        name=command.name or device.name,
         state=DeviceState.ACTIVE,
-        generation=(device.generation if device else 0) + 1,
+        generation=device.generation + 1,
         activated_at=case.now,
         last_contact_at=case.now,
         lease_expires_at=leases.lease_end(case.license.terms, case.now),
@@ -65,11 +76,25 @@ def _take_seat(case: Case, command: Activate, device: Device | None) -> Decision
         ended_at=None,
         ended_reason=None,
         nonce=command.nonce,
+        counter=0,
+        clone_suspected_at=None,
+        offline_until=None,
     )
-    case.count(seats=1, pending=-1 if was_pending else 0)
+    _count_activation(case)
+    case.count(seats=1, pending=-1 if was_waiting else 0)
     case.use_token()
     case.record(EventKind.DEVICE_ACTIVATED, device)
-    return case.grant(device)
+    return case.grant(device, warning=gates.warning(case))
+
+
+def _count_activation(case: Case) -> None:
+    """The first activation begins a license that lasts for a time; where the policy limits them, each counts."""
+    license, terms = case.license, case.license.terms
+    if license.expires_at is None and terms.valid_s is not None:
+        license = replace(license, expires_at=case.now + timedelta(seconds=terms.valid_s))
+    if terms.activations_per_hour is not None:
+        license = replace(license, activations=gates.counted(license.activations, gates.HOUR, case.now))
+    case.license = license
 
 
 def _ask_approval(case: Case, command: Activate, device: Device | None) -> Decision:
@@ -91,47 +116,106 @@ def extend(case: Case, command: Extend) -> Decision:
     if command.generation is not None and command.generation < device.generation:
         return case.refuse(Code.LEASE_LOST, reason=Reason.SUPERSEDED, device=device)
     if device.state is not DeviceState.ACTIVE:
-        return case.refuse(Code.LEASE_LOST, reason=device.ended_reason, device=device)
+        return _come_back(case, device, command)
     if command.generation is not None and command.generation > device.generation:
         return case.refuse(Code.TOKEN_INVALID)
-    return _contact(case, device)
+    return _contact(case, device, command)
 
 
-def _contact(case: Case, device: Device) -> Decision:
+def _come_back(case: Case, device: Device, command: Extend) -> Decision:
+    """A floating device that was silent past its lease has its seat again if one is free; any other has lost it."""
+    lost_by_silence = device.state is DeviceState.RELEASED and device.ended_reason is Reason.LEASE_EXPIRED
+    if not (command.resumes and command.generation == device.generation and lost_by_silence):
+        return case.refuse(Code.LEASE_LOST, reason=device.ended_reason, device=device)
+    if (code := gates.new_seat(case) or gates.application(case, command)) is not None:
+        return case.refuse(code, device=device)
+    if _went_back(device, command):
+        device = _suspect(case, device)
+        if case.license.terms.on_clone is OnClone.REFUSE:
+            return case.refuse(Code.CLONE_SUSPECTED, device=device)
+    if not _has_room(case):
+        return case.refuse(Code.LEASE_LOST, reason=device.ended_reason, device=device)
+    device = replace(
+        device,
+        state=DeviceState.ACTIVE,
+        last_contact_at=case.now,
+        lease_expires_at=leases.lease_end(case.license.terms, case.now),
+        announced_lease_end=None,
+        ended_at=None,
+        ended_reason=None,
+        counter=_counted(device, command),
+        offline_until=None,
+    )
+    case.count(seats=1)
+    case.record(EventKind.DEVICE_RESUMED, device)
+    return case.grant(device, warning=gates.warning(case))
+
+
+def _contact(case: Case, device: Device, command: Activate | Extend) -> Decision:
     """An active device was heard. It counts while a license is suspended too, though the answer is a refusal."""
     license = case.license
-    if license.status is LicenseStatus.REVOKED:
-        return case.refuse(Code.LICENSE_REVOKED, device=device)
-    if leases.is_expired(license, case.now):
-        return case.refuse(Code.LICENSE_EXPIRED, device=device)
-    if device.lease_expires_at is None or leases.needs_commit(license.terms.lease_s, device.lease_expires_at, case.now):
+    if (code := gates.kept_seat(case) or gates.application(case, command)) is not None:
+        return case.refuse(code, device=device)
+    if isinstance(command, Extend) and _went_back(device, command):
+        device = _suspect(case, device)
+        if license.terms.on_clone is OnClone.REFUSE:
+            return case.refuse(Code.CLONE_SUSPECTED, device=device)
+    counter = _counted(device, command) if isinstance(command, Extend) else device.counter
+    due = device.lease_expires_at is None or leases.needs_commit(
+        license.terms.lease_s, device.lease_expires_at, case.now
+    )
+    if due or counter < device.counter:
         device = replace(
             device,
             last_contact_at=case.now,
-            lease_expires_at=leases.lease_end(license.terms, case.now),
+            lease_expires_at=leases.lease_end(license.terms, case.now, device.offline_until),
             announced_lease_end=None,
+            counter=counter,
         )
         case.keep(device)
     if license.status is LicenseStatus.SUSPENDED:
         return case.refuse(Code.LICENSE_SUSPENDED, device=device)
-    return case.grant(device, changed=False)
+    return case.grant(device, changed=False, warning=gates.warning(case))
+
+
+def _went_back(device: Device, command: Extend) -> bool:
+    """Whether another machine has counted on from the same state. A count that begins anew, at 1, is a new start."""
+    highest = max(device.counter, command.counter_seen)
+    return command.counter is not None and 1 < command.counter < highest
+
+
+def _counted(device: Device, command: Extend) -> int:
+    """What the device has counted to; one that begins anew, at 1, is committed at once, or it would seem to go back."""
+    return 1 if command.counter == 1 else max(device.counter, command.counter_seen, command.counter or 0)
+
+
+def _suspect(case: Case, device: Device) -> Device:
+    if device.clone_suspected_at is not None and case.now < device.clone_suspected_at + CLONE_EVERY:
+        return device
+    device = replace(device, clone_suspected_at=case.now)
+    case.record(EventKind.CLONE_SUSPECTED, device)
+    return device
 
 
 def release(case: Case, command: Release) -> Decision:
     device = named(case, command)
     if device is None:
         return case.refuse(Code.DEVICE_NOT_FOUND)
-    if _holds_nothing(device, command):
+    if holds_nothing(device, command):
         return case.grant(device, changed=False)
-    return case.grant(_end(case, device, command.reason))
+    if (held := _kept_from(case, device, command, forced=command.reason is Reason.FORCED)) is not None:
+        return held
+    return case.grant(end(case, device, command.reason))
 
 
 def reset(case: Case, command: Reset) -> Decision:
     device = named(case, command)
     if device is None:
         return case.refuse(Code.DEVICE_NOT_FOUND)
-    if not _holds_nothing(device, command):
-        return case.grant(_end(case, replace(device, reset_at=case.now), Reason.RESET))
+    if not holds_nothing(device, command):
+        if (held := _kept_from(case, device, command)) is not None:
+            return held
+        return case.grant(end(case, replace(device, reset_at=case.now), Reason.RESET))
     if _is_reset(device, command):
         return case.grant(device, changed=False)
     device = replace(device, reset_at=case.now)
@@ -139,43 +223,50 @@ def reset(case: Case, command: Reset) -> Decision:
     return case.grant(device)
 
 
+def _kept_from(case: Case, device: Device, command: Release | Reset, *, forced: bool = False) -> Decision | None:
+    """The refusal that keeps a seat from being given back: a living offline file, or too many releases in a year.
+
+    Devices and holders move a node-locked license as often as the policy allows; a vendor as often as he likes.
+    """
+    if leases.is_offline(device, case.now) and not forced:
+        return case.refuse(Code.OFFLINE_HELD, device=device, until=device.offline_until)
+    most = case.license.terms.releases_per_year
+    if most is None or command.actor == ADMIN or device.state is not DeviceState.ACTIVE:
+        return None
+    if (until := gates.spent_until(case.license.releases, most, gates.YEAR, case.now)) is not None:
+        return case.refuse(Code.RELEASE_LIMIT_EXCEEDED, device=device, until=until)
+    case.license = replace(case.license, releases=gates.counted(case.license.releases, gates.YEAR, case.now))
+    return None
+
+
 def expire(case: Case, command: Expire) -> Decision:
     device = named(case, command)
-    if device is None or _holds_nothing(device, command) or not leases.is_over(case.license, device, case.now):
+    if device is None or holds_nothing(device, command) or not _is_over(case, device):
         return case.grant(device, changed=False)
-    return case.grant(_end(case, device, _silence(case.license)))
+    return case.grant(end(case, device, _silence(case.license)))
 
 
 def announce(case: Case, command: Announce) -> Decision:
     device = named(case, command)
-    if device is None or _holds_nothing(device, command) or not leases.is_expiring(case.license, device, case.now):
+    if device is None or holds_nothing(device, command) or not leases.is_expiring(case.license, device, case.now):
         return case.grant(device, changed=False)
     device = replace(device, announced_lease_end=device.lease_expires_at)
     case.record(EventKind.LEASE_EXPIRING, device)
     return case.grant(device)
 
 
-def _license_fault(case: Case) -> Code | None:
-    if case.license.status is LicenseStatus.REVOKED:
-        return Code.LICENSE_REVOKED
-    if case.license.status is LicenseStatus.SUSPENDED:
-        return Code.LICENSE_SUSPENDED
-    return Code.LICENSE_EXPIRED if leases.is_expired(case.license, case.now) else None
-
-
-def _token_fault(case: Case) -> Code | None:
-    """A token that was withdrawn or is past its end authenticates nobody, not even an active device."""
-    if case.token is None:
-        return Code.TOKEN_INVALID
-    if case.token.revoked_at is not None:
-        return Code.TOKEN_REVOKED
-    return Code.TOKEN_EXPIRED if case.now >= case.token.expires_at else None
-
-
-def _holds_nothing(device: Device, command: DeviceCommand) -> bool:
+def holds_nothing(device: Device, command: DeviceCommand) -> bool:
     """Whether what the command would end has ended already: no seat, or a later generation's."""
     ended = device.state not in (DeviceState.ACTIVE, DeviceState.PENDING)
     return ended or (command.generation is not None and command.generation != device.generation)
+
+
+def end(case: Case, device: Device, reason: Reason) -> Device:
+    """Free the seat, and say why."""
+    vacate(case, device)
+    device = replace(device, state=DeviceState.RELEASED, ended_at=case.now, ended_reason=reason, offline_until=None)
+    case.record(EventKind.DEVICE_RELEASED, device, reason)
+    return device
 
 
 def _is_reset(device: Device, command: Reset) -> bool:
@@ -186,18 +277,21 @@ def _is_reset(device: Device, command: Reset) -> bool:
     return earlier or device.reset_at >= device.activated_at
 
 
-def _end(case: Case, device: Device, reason: Reason) -> Device:
-    vacate(case, device)
-    device = replace(device, state=DeviceState.RELEASED, ended_at=case.now, ended_reason=reason)
-    case.record(EventKind.DEVICE_RELEASED, device, reason)
-    return device
+def _has_room(case: Case) -> bool:
+    """Whether there is a seat. A full license frees its own ended leases first, so a late reaper costs nobody one.
+
+    No more of them than are needed, and those first that ended first: the others may still be extended.
+    """
+    over = [(device.lease_expires_at, device.id) for device in case.devices.values() if _is_over(case, device)]
+    for _, id in sorted(over):
+        if not case.license.full:
+            break
+        end(case, case.devices[id], _silence(case.license))
+    return case.license.admits
 
 
-def _free_expired(case: Case) -> None:
-    """A full license frees its own ended leases first, so that a late reaper never costs anybody a seat."""
-    for device in case.devices.values():
-        if leases.is_over(case.license, device, case.now):
-            _end(case, device, _silence(case.license))
+def _is_over(case: Case, device: Device) -> bool:
+    return leases.is_over(case.license, device, case.now, case.reap_not_before)
 
 
 def _silence(license: License) -> Reason:

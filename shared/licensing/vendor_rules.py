@@ -2,7 +2,8 @@
 
 from msgspec.structs import replace
 
-from shared.licensing.case import Case, named, unseen, vacate
+from shared.licensing import leases
+from shared.licensing.case import Case, named, unseen, vacate, waits
 from shared.licensing.codes import Code
 from shared.licensing.model import (
     Approve,
@@ -28,6 +29,8 @@ def block(case: Case, command: Block) -> Decision:
         return case.refuse(Code.DEVICE_NOT_FOUND)
     if device.state is DeviceState.BLOCKED:
         return case.grant(device, changed=False)
+    if device.state is DeviceState.ACTIVE and leases.is_offline(device, case.now):
+        return case.refuse(Code.OFFLINE_HELD, device=device, until=device.offline_until)
     vacate(case, device)
     device = replace(device, state=DeviceState.BLOCKED, approved=False, ended_at=case.now, ended_reason=Reason.BLOCKED)
     case.record(EventKind.DEVICE_BLOCKED, device, Reason.BLOCKED)
@@ -51,6 +54,8 @@ def approve(case: Case, command: Approve) -> Decision:
         return case.refuse(Code.DEVICE_BLOCKED, device=device)
     if device is not None and device.approved:
         return case.grant(device, changed=False)
+    if device is not None and waits(device):
+        case.count(pending=-1)
     device = replace(device or replace(unseen(command), state=DeviceState.RELEASED), approved=True)
     case.record(EventKind.DEVICE_APPROVED, device)
     return case.grant(device)

@@ -5,7 +5,7 @@ import random
 import msgspec
 
 from shared.ledger.connections import UnavailableError
-from shared.licensing.leases import valid_until_s
+from shared.licensing.leases import hard_end, valid_until_s
 from shared.licensing.model import Device, License
 from shared.runtime.keystore import Keystore
 from shared.signing.device_token import DeviceClaims, DeviceTokens
@@ -55,6 +55,8 @@ class Issuer:
             exp=until_s,
             lease_expires_at=int(device.lease_expires_at.timestamp()),
             leaf=keys.certificate,
+            trial=license.terms.trial or msgspec.UNSET,
+            entitlements=license.terms.entitlements or msgspec.UNSET,
         )
         return IssuedLease(text=sign_lease(keys.signer, claims), valid_until_s=until_s)
 
@@ -62,11 +64,12 @@ class Issuer:
 def held_until_s(license: License, device: Device, now_s: float) -> int:
     """The end of a lease that would be signed now for an active device."""
     assert device.lease_expires_at is not None
+    end = hard_end(license)
     return valid_until_s(
         lease_expires_s=int(device.lease_expires_at.timestamp()),
         issued_s=int(now_s),
         offline_grace_s=license.terms.offline_grace_s,
-        license_expires_s=int(license.expires_at.timestamp()) if license.expires_at else None,
+        license_expires_s=int(end.timestamp()) if end else None,
     )
 
 

@@ -1,4 +1,7 @@
-"""The pulse: once a second a reading of the database's clock, the watermark in Redis, and what was not pushed there."""
+"""The pulse: once a second a reading of the database's clock, the watermark in Redis, and what was not pushed there.
+
+Every ten seconds, and at the end, contacts are added to their count.
+"""
 
 import asyncio
 
@@ -6,6 +9,7 @@ import structlog
 
 from shared.ledger.clock import Clock
 from shared.ledger.connections import UnavailableError
+from shared.ledger.contact_counts import ContactCounts
 from shared.runtime.background import pause
 from shared.seats.projection import Projection
 from shared.seats.watermark import Watermark
@@ -13,6 +17,7 @@ from shared.seats.watermark import Watermark
 _log = structlog.get_logger()
 
 INTERVAL_S = 1.0
+COUNT_EVERY_S = 10.0
 
 
 async def beat(clock: Clock, watermark: Watermark, projection: Projection) -> None:
@@ -32,3 +37,13 @@ async def run_pulse(clock: Clock, watermark: Watermark, projection: Projection, 
     while not stop.is_set():
         await pause(stop, INTERVAL_S)
         await beat(clock, watermark, projection)
+
+
+async def run_counts(counts: ContactCounts, stop: asyncio.Event) -> None:
+    """Count until told to stop. What could not be added waits for the next time."""
+    while not stop.is_set():
+        await pause(stop, COUNT_EVERY_S)
+        try:
+            await counts.add()
+        except Exception as error:
+            _log.warning("pulse.contacts_not_counted", error=repr(error))

@@ -6,6 +6,7 @@ The only place where these parts are put together. A service starts with Postgre
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Literal
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -13,16 +14,19 @@ from prometheus_client import CollectorRegistry
 from shared.ledger.catalog import Catalog
 from shared.ledger.clock import Clock
 from shared.ledger.connections import LOST, Pool, UnavailableError, open_pool
-from shared.ledger.ledger import Ledger
+from shared.ledger.contact_counts import ContactCounts
+from shared.ledger.ledger import AfterCommit, Ledger
 from shared.ledger.migrate import pending
 from shared.ledger.reader import Reader
 from shared.licensing.model import Change
 from shared.runtime.background import background
+from shared.runtime.contacts import Contacts
+from shared.runtime.holders import Holders
 from shared.runtime.issuing import Issuer
 from shared.runtime.keystore import Keystore
 from shared.runtime.metrics import Metrics
-from shared.runtime.pulse import beat, run_pulse
-from shared.runtime.sections import Log, Postgres, RabbitMQ, Redis, Secrets, Server
+from shared.runtime.pulse import beat, run_counts, run_pulse
+from shared.runtime.sections import Log, Postgres, RabbitMQ, Redis, Secrets, Server, Testing
 from shared.seats.connection import RedisConnection
 from shared.seats.nonces import Nonces
 from shared.seats.projection import Clock as ProjectionClock
@@ -37,12 +41,18 @@ from shared.signing.secrets import MasterSecrets, Purpose
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings that every service takes; one that needs more adds its own section."""
 
+    environment: Literal["production", "development"] = "production"
     server: Server = msgspec.field(default_factory=Server)
     postgres: Postgres
     redis: Redis
     rabbitmq: RabbitMQ | None = None
     secrets: Secrets
     log: Log = msgspec.field(default_factory=Log)
+    testing: Testing = msgspec.field(default_factory=Testing)
+
+    def __post_init__(self) -> None:
+        if self.environment == "production" and self.testing != Testing():
+            raise ValueError("testing is for environment = development: production takes none of its settings")
 
 
 class Resources(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,12 +61,15 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
     pool: Pool
     clock: Clock
     ledger: Ledger
+    after_commit: AfterCommit
     reader: Reader
     catalog: Catalog
     redis: RedisConnection
     projection: Projection
     nonces: Nonces
     refusals: Refusals
+    contacts: Contacts
+    holders: Holders
     keystore: Keystore
     issuer: Issuer
     device_tokens: DeviceTokens
@@ -64,6 +77,7 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
     management_tokens: LicenseKeyHasher
     secrets: MasterSecrets
     metrics: Metrics
+    testing: Testing
 
     async def migrations_to_run(self) -> list[str]:
         """What the database lacks for this code. Raises `UnavailableError`."""
@@ -97,9 +111,13 @@ async def open_resources(
     redis = RedisConnection(settings.redis.url.reveal(), timeout_s=settings.redis.timeout_ms / 1000)
     resources = _build(settings, pool, redis, on_commit)
     watermark = Watermark(redis, resources.clock.raise_epoch)
+    counts = ContactCounts(pool, lambda: resources.contacts.heard)
     await beat(resources.clock, watermark, resources.projection)
     try:
-        async with background(lambda stop: run_pulse(resources.clock, watermark, resources.projection, stop)):
+        async with (
+            background(lambda stop: run_pulse(resources.clock, watermark, resources.projection, stop)),
+            background(lambda stop: run_counts(counts, stop)),
+        ):
             try:
                 yield resources
             finally:
@@ -115,6 +133,7 @@ def _build(settings: Settings, pool: Pool, redis: RedisConnection, on_commit: Ca
     reader = Reader(pool)
     keystore = Keystore(reader, secrets)
     tokens = DeviceTokens(secrets)
+    refusals = Refusals()
     projection = Projection(redis, ProjectionClock(now_s=clock.now_s, epoch=lambda: clock.epoch))
 
     async def after_commit(changes: Sequence[Change]) -> None:
@@ -127,12 +146,15 @@ def _build(settings: Settings, pool: Pool, redis: RedisConnection, on_commit: Ca
         pool=pool,
         clock=clock,
         ledger=ledger,
+        after_commit=after_commit,
         reader=reader,
         catalog=Catalog(pool),
         redis=redis,
         projection=projection,
         nonces=Nonces(redis),
-        refusals=Refusals(),
+        refusals=refusals,
+        contacts=Contacts(projection, refusals, reader, clock),
+        holders=Holders(reader),
         keystore=keystore,
         issuer=Issuer(keystore, tokens),
         device_tokens=tokens,
@@ -140,4 +162,5 @@ def _build(settings: Settings, pool: Pool, redis: RedisConnection, on_commit: Ca
         management_tokens=LicenseKeyHasher(secrets, Purpose.MANAGEMENT_TOKEN),
         secrets=secrets,
         metrics=metrics,
+        testing=settings.testing,
     )

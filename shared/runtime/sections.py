@@ -127,6 +127,29 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True):
             return False
 
 
+class Testing(msgspec.Struct, frozen=True, kw_only=True):
+    """What only tests and demonstrations may do; production refuses whatever differs from these defaults.
+
+    `simulated_clock` says that the ledger's clock may jump; `shortest_floating_lease_s` is a policy's shortest lease.
+    """
+
+    simulated_clock: bool = False
+    shortest_floating_lease_s: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 60
+
+
+class Audit(msgspec.Struct, frozen=True, kw_only=True):
+    """The trail: months that ended `retention_days` ago go whole; without it all are kept."""
+
+    retention_days: Annotated[int, msgspec.Meta(ge=366, le=36_500)] | None = None
+
+
+class Reconciliation(msgspec.Struct, frozen=True, kw_only=True):
+    """Redis against Postgres: at most `licenses_per_s` are looked at (0: none are), each once in `round_s` at most."""
+
+    licenses_per_s: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 500
+    round_s: Annotated[float, msgspec.Meta(ge=0.1, le=604_800)] = 60.0
+
+
 class Log(msgspec.Struct, frozen=True, kw_only=True):
     """What is logged and how: `auto` is colour on a terminal and JSON lines elsewhere."""
 

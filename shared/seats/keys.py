@@ -1,12 +1,15 @@
 """Every key in Redis, and the packed values behind them.
 
-A license's keys share one hash tag, made from account and license, so that Redis Cluster keeps them together.
+A license's keys share one hash tag, made from account and license, so that Redis Cluster keeps them together. A million
+devices are a million fields, so what a header or a key is longer than it must be is paid for in memory: a license of
+four devices fills 160 bytes of a listpack, and with one more byte Redis would take 192.
 
 | key | type | holds |
 | --- | --- | --- |
-| `sk:{TAG}` | hash | field `h`: the header (`HEADER`); one field of 8 bytes per active device: `SEAT` |
+| `sk:{TAG}` | hash | field `0`: the header (`HEADER`); one field of 8 bytes per active device: `SEAT` |
 | `sn:{TAG}:DIGEST` | string | a nonce seen within the replay window: the digest of the body it came with |
 | `sk:watermark` | string | `EPOCH:RUN_ID:MICROSECONDS` of the last second's pulse |
+| `sk:reconciler` | string | the process that compares Redis with Postgres just now, for some seconds |
 """
 
 from base64 import urlsafe_b64encode
@@ -16,28 +19,47 @@ from hashlib import blake2b
 from struct import Struct
 from uuid import UUID
 
-from shared.licensing.model import Device, DeviceState, License, LicenseStatus
+from shared.licensing.model import Device, DeviceState, License, LicenseStatus, OnExpiry
 
 WATERMARK = b"sk:watermark"
-HEADER_FIELD = b"h"
+RECONCILER = b"sk:reconciler"
+LICENSES = b"sk:{*"
+"""Matches the keys of all licenses."""
+HEADER_FIELD = b"0"
 
-HEADER = Struct("<IQBIIIIIII")
-"""epoch, version, status, limit, allowed, used, lease_s, offline_grace_s, heartbeat_interval_s, expires_at (0: never).
-Little-endian; the Lua scripts read the first 13 bytes and `lease_s`, `expires_at`."""
+HEADER = Struct("<IQBIIIIII")
+"""epoch, version, status and flags, limit, used, lease_s, offline_grace_s, heartbeat_interval_s, expires_at (0: never).
+Little-endian; the Lua scripts read the first 13 bytes and `lease_s`, `expires_at`. What is allowed is no less than both
+limit and used, and no more."""
 
-SEAT = Struct("<III")
-"""generation, floor (the lease's end in Postgres) and last contact, in seconds since 1970. Little-endian."""
+STATUS_BITS = 0x0F
+"""The status, as an index into `STATUSES`; above it the flags."""
+EXPIRY_WARNS = 0x10
+"""The license's end is no end for active devices: they are only warned."""
+VERSIONS_RANGED = 0x20
+"""The policy serves some versions of the application alone, so every contact is for the ledger."""
+
+SEAT = Struct("<IIII")
+"""generation, floor (the lease's end in Postgres) and last contact in seconds since 1970, and the count that the device
+told with it (0: none). Little-endian."""
 
 STATUSES = (LicenseStatus.ACTIVE, LicenseStatus.SUSPENDED, LicenseStatus.REVOKED)
 
+_ASKED = Struct("<II")
+
+
+def license_key(account_id: UUID, license_id: UUID) -> bytes:
+    return license_key_of(account_id.bytes + license_id.bytes)
+
 
 @lru_cache(maxsize=65_536)
-def license_key(account_id: UUID, license_id: UUID) -> bytes:
-    return b"sk:{" + _tag(account_id, license_id) + b"}"
+def license_key_of(ids: bytes) -> bytes:
+    """The key by the 32 bytes of both ids."""
+    return b"sk:{" + _tag(ids) + b"}"
 
 
 def nonce_key(account_id: UUID, license_id: UUID, digest: bytes) -> bytes:
-    return b"sn:{" + _tag(account_id, license_id) + b"}:" + digest
+    return b"sn:{" + _tag(account_id.bytes + license_id.bytes) + b"}:" + digest
 
 
 def device_field(device_id: UUID) -> bytes:
@@ -45,9 +67,9 @@ def device_field(device_id: UUID) -> bytes:
     return device_id.bytes[8:]
 
 
-def pack_contact(device_id: UUID, generation: int) -> bytes:
-    """A device's field with the generation that is meant."""
-    return device_id.bytes[8:] + generation.to_bytes(4, "little")
+def pack_contact(device_id: bytes, generation: int, counter: int) -> bytes:
+    """A device's field with the generation that is meant (0: whichever is current) and its count (0: it tells none)."""
+    return device_id[8:] + _ASKED.pack(generation, counter)
 
 
 def pack_header(epoch: int, license: License) -> bytes:
@@ -55,9 +77,8 @@ def pack_header(epoch: int, license: License) -> bytes:
     return HEADER.pack(
         epoch,
         license.version,
-        STATUSES.index(license.status),
+        _standing(license),
         license.seats_limit,
-        license.seats_allowed,
         license.seats_used,
         terms.lease_s,
         terms.offline_grace_s,
@@ -70,7 +91,9 @@ def pack_seat(device: Device) -> bytes | None:
     """An active device's value; None for a device that holds no seat and so has no field."""
     if device.state is not DeviceState.ACTIVE:
         return None
-    return SEAT.pack(device.generation, seconds(device.lease_expires_at), seconds(device.last_contact_at))
+    return SEAT.pack(
+        device.generation, seconds(device.lease_expires_at), seconds(device.last_contact_at), device.counter
+    )
 
 
 def seconds(moment: datetime | None) -> int:
@@ -78,5 +101,13 @@ def seconds(moment: datetime | None) -> int:
     return 0 if moment is None else min(max(int(moment.timestamp()), 1), 0xFFFFFFFF)
 
 
-def _tag(account_id: UUID, license_id: UUID) -> bytes:
-    return urlsafe_b64encode(blake2b(account_id.bytes + license_id.bytes, digest_size=15).digest())
+def _standing(license: License) -> int:
+    """The header's byte of status and flags."""
+    terms = license.terms
+    warns = EXPIRY_WARNS if terms.on_expiry is not OnExpiry.REFUSE_ALL else 0
+    ranged = VERSIONS_RANGED if terms.min_version is not None or terms.max_version is not None else 0
+    return STATUSES.index(license.status) | warns | ranged
+
+
+def _tag(ids: bytes) -> bytes:
+    return urlsafe_b64encode(blake2b(ids, digest_size=12).digest())

@@ -3,6 +3,7 @@
 - It may say yes inside the floor; every no is for Postgres to confirm.
 - Values are absolute and written only when (epoch, version) is newer, so lost and late pushes do no harm.
 - What it does not know, for whatever reason, is None: missing, an older epoch, Redis away.
+- What was read from Postgres may be filled in: it changes nothing that is as new, and costs nothing if it is lost.
 - A push that is lost may leave an old yes behind. The process that lost it takes nothing from Redis for that license,
   and with the next pulse that finds Redis there removes it.
 """
@@ -36,9 +37,8 @@ class Standing(NamedTuple):
 
     epoch: int
     version: int
-    status_index: int
+    status_and_flags: int
     seats_limit: int
-    seats_allowed: int
     seats_used: int
     lease_s: int
     offline_grace_s: int
@@ -49,25 +49,48 @@ class Standing(NamedTuple):
     def full(self) -> bool:
         return self.seats_used >= self.seats_limit
 
+    @property
+    def overage(self) -> bool:
+        return self.seats_used > self.seats_limit
+
+    @property
+    def versions_ranged(self) -> bool:
+        """Whether the policy serves some versions of the application alone."""
+        return bool(self.status_and_flags & keys.VERSIONS_RANGED)
+
+    @property
+    def hard_end_s(self) -> int:
+        """The moment from which nothing goes on; 0 for never."""
+        return 0 if self.status_and_flags & keys.EXPIRY_WARNS else self.expires_at_s
+
+    def is_expired(self, now_s: float) -> bool:
+        return self.expires_at_s != 0 and now_s >= self.expires_at_s
+
     def serves(self, now_s: float) -> bool:
-        """Whether the license is active and not expired at `now_s`."""
-        active = keys.STATUSES[self.status_index] is LicenseStatus.ACTIVE
-        return active and not (self.expires_at_s and now_s >= self.expires_at_s)
+        """Whether the license is active, and not at its end at `now_s`."""
+        active = keys.STATUSES[self.status_and_flags & keys.STATUS_BITS] is LicenseStatus.ACTIVE
+        return active and not (self.hard_end_s and now_s >= self.hard_end_s)
+
+    def may_say_yes(self, now_s: float) -> bool:
+        """Whether a contact may be answered without asking Postgres at all."""
+        return self.lease_s >= FLOOR_MIN_LEASE_S and not self.versions_ranged and self.serves(now_s)
 
 
-class Contact(NamedTuple):
-    """A device that was heard: its license's key, and its field with the generation meant (0: whichever is current)."""
-
-    key: bytes
-    asked: bytes
+Contact = tuple[bytes, bytes]
+"""A device that was heard: its license's key, and its field with the generation meant and its count."""
 
 
 class Seen(NamedTuple):
-    """What Redis knows of a contact. A `floor_s` is a yes: the lease's end in Postgres, seconds since 1970."""
+    """What Redis knows of a contact. A `floor_s` is a yes: the lease's end in Postgres, seconds since 1970.
+
+    `known` says that Redis knows the device, and `counter` what it counted to before, where the answer is no yes.
+    """
 
     standing: Standing | None
     generation: int = 0
     floor_s: int | None = None
+    known: bool = False
+    counter: int = 0
 
 
 UNKNOWN = Seen(None)
@@ -85,23 +108,47 @@ class Projection:
         self._contacts: Batcher[Contact, Seen] = Batcher(self._contact_all, in_flight=1)
         self._standings: Batcher[bytes, Standing | None] = Batcher(self._standing_all, in_flight=1)
 
-    def contact(self, account_id: UUID, license_id: UUID, device_id: UUID, generation: int) -> Awaitable[Seen]:
-        """Whether this device may be told yes without asking Postgres. Notes the contact where so."""
-        key = keys.license_key(account_id, license_id)
-        return self._contacts.ask(Contact(key, keys.pack_contact(device_id, generation)))
+    @property
+    def reachable(self) -> bool:
+        """Whether Redis answered when it was asked last, as far as is known."""
+        return self._connection.reachable
+
+    def contact(
+        self, account_id: UUID, license_id: UUID, device_id: UUID, generation: int, counter: int = 0
+    ) -> Awaitable[Seen]:
+        """`contact_of` by the ids themselves."""
+        return self.contact_of(account_id.bytes + license_id.bytes + device_id.bytes, generation, counter)
+
+    def contact_of(self, ids: bytes, generation: int, counter: int) -> Awaitable[Seen]:
+        """Whether this device may be told yes without asking Postgres. Notes the contact where so.
+
+        `ids` are those of account, license and device, 16 bytes each. `generation` 0 means whichever is current,
+        `counter` 0 that the device counts nothing.
+        """
+        return self._contacts.ask((keys.license_key_of(ids[:32]), keys.pack_contact(ids[32:], generation, counter)))
 
     async def standing(self, account_id: UUID, license_id: UUID) -> Standing | None:
         return await self._standings.ask(keys.license_key(account_id, license_id))
 
     async def push(self, changes: Sequence[Change]) -> None:
         """Write what the ledger holds. Licenses for which that fails are unknown here until they are repaired."""
+        if self._clock.epoch() and not await self._write(changes):
+            self._missed.update(_names(changes))
+
+    async def fill(self, changes: Sequence[Change]) -> None:
+        """Write what was read of Postgres where Redis knew nothing, each change with its own version as its base."""
+        if self._clock.epoch():
+            await self._write(changes)
+
+    async def _write(self, changes: Sequence[Change]) -> bool:
+        """Whether it was written, or nothing was to be."""
+        if not changes:
+            return True
+        if self._connection.resting:
+            return False
         epoch = self._clock.epoch()
-        if not changes or not epoch:
-            return
-        names = [keys.license_key(change.license.account_id, change.license.id) for change in changes]
         arguments: list[Any] = list(chain.from_iterable(_change_arguments(epoch, change) for change in changes))
-        if self._connection.resting or await self._connection.attempt(self._apply(names, arguments)) is None:
-            self._missed.update(names)
+        return await self._connection.attempt(self._apply(_names(changes), arguments)) is not None
 
     async def repair(self) -> None:
         """Remove from Redis the licenses whose pushes were lost, so that every process asks Postgres about them."""
@@ -113,7 +160,7 @@ class Projection:
     async def _contact_all(self, contacts: Sequence[Contact]) -> list[Seen]:
         if self._connection.resting:
             return [UNKNOWN] * len(contacts)
-        asked = b"".join([contact.asked for contact in contacts])
+        asked = b"".join([asked for _, asked in contacts])
         arguments: list[int | bytes] = [
             self._clock.epoch(),
             int(self._clock.now_s()),
@@ -121,15 +168,13 @@ class Projection:
             FLOOR_AGE_S,
             asked,
         ]
-        answers = await self._connection.attempt(self._contact([contact.key for contact in contacts], arguments))
+        answers = await self._connection.attempt(self._contact([key for key, _ in contacts], arguments))
         if answers is None:
             return [UNKNOWN] * len(contacts)
         seen = [_seen(answer) for answer in answers]
         if not self._missed:
             return seen
-        return [
-            UNKNOWN if contact.key in self._missed else known for contact, known in zip(contacts, seen, strict=True)
-        ]
+        return [UNKNOWN if key in self._missed else known for (key, _), known in zip(contacts, seen, strict=True)]
 
     async def _standing_all(self, names: Sequence[bytes]) -> list[Standing | None]:
         if self._connection.resting:
@@ -140,6 +185,10 @@ class Projection:
         return [
             None if name in self._missed else _standing_of(answer) for name, answer in zip(names, answers, strict=True)
         ]
+
+
+def _names(changes: Sequence[Change]) -> list[bytes]:
+    return [keys.license_key(change.license.account_id, change.license.id) for change in changes]
 
 
 def _change_arguments(epoch: int, change: Change) -> list[Any]:
@@ -158,7 +207,10 @@ def _seen(answer: bytes) -> Seen:
     if not answer:
         return UNKNOWN
     standing = Standing._make(keys.HEADER.unpack_from(answer))
-    if len(answer) == keys.HEADER.size:
-        return Seen(standing)
-    generation, floor_s, _ = keys.SEAT.unpack_from(answer, keys.HEADER.size)
-    return Seen(standing, generation, floor_s)
+    of_device = len(answer) - keys.HEADER.size
+    if of_device == keys.SEAT.size:
+        generation, floor_s, _, _ = keys.SEAT.unpack_from(answer, keys.HEADER.size)
+        return Seen(standing, generation, floor_s, True)
+    if of_device:
+        return Seen(standing, known=True, counter=int.from_bytes(answer[keys.HEADER.size :], "little"))
+    return Seen(standing)

@@ -5,7 +5,7 @@ from importlib.resources import files
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
-VERBS = ("contact", "standing", "apply", "watermark")
+VERBS = ("contact", "standing", "apply", "watermark", "discard", "sweep", "turn")
 
 
 def register(client: "Redis") -> dict[str, AsyncScript]:

@@ -10,7 +10,6 @@
 import struct
 import uuid
 
-import msgspec
 from cryptography.hazmat.primitives import constant_time, hashes
 from cryptography.hazmat.primitives.hmac import HMAC
 
@@ -19,18 +18,49 @@ from shared.signing.secrets import KEY_ID_LENGTH, MasterSecrets, Purpose
 
 PREFIX = "skd1."
 
-_BODY = struct.Struct(f">{KEY_ID_LENGTH}s16s16s16sI")
+_BODY = struct.Struct(f">{KEY_ID_LENGTH}s48sI")
 _MAC_BYTES = 18
 _TEXT_LENGTH = len(PREFIX) + (_BODY.size + _MAC_BYTES) * 4 // 3
 
 
-class DeviceClaims(msgspec.Struct, frozen=True, kw_only=True):
-    """Who a token speaks for: one generation (0 to 2^32 - 1) of a device under a license of an account."""
+class DeviceClaims:
+    """Who a token speaks for: one generation (0 to 2^32 - 1) of a device under a license of an account.
 
-    account: uuid.UUID
-    license: uuid.UUID
-    device: uuid.UUID
-    generation: int
+    `ids` are the three, 16 bytes each. Most heartbeats are answered by these alone: to make UUIDs of them took a fifth
+    of the time that the service itself spends on one.
+    """
+
+    __slots__ = ("generation", "ids")
+
+    def __init__(self, *, account: uuid.UUID, license: uuid.UUID, device: uuid.UUID, generation: int) -> None:
+        self.ids = account.bytes + license.bytes + device.bytes
+        self.generation = generation
+
+    @property
+    def account(self) -> uuid.UUID:
+        return uuid.UUID(bytes=self.ids[:16])
+
+    @property
+    def license(self) -> uuid.UUID:
+        return uuid.UUID(bytes=self.ids[16:32])
+
+    @property
+    def device(self) -> uuid.UUID:
+        return uuid.UUID(bytes=self.ids[32:])
+
+    @property
+    def device_text(self) -> str:
+        """The device's id as it is written."""
+        digits = self.ids[32:].hex()
+        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DeviceClaims) and (self.ids, self.generation) == (other.ids, other.generation)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"DeviceClaims(device={self.device_text}, generation={self.generation})"
 
 
 class DeviceTokens:
@@ -49,9 +79,7 @@ class DeviceTokens:
 
     def issue(self, claims: DeviceClaims) -> str:
         """The token, under the current key."""
-        body = _BODY.pack(
-            self._current, claims.account.bytes, claims.license.bytes, claims.device.bytes, claims.generation
-        )
+        body = _BODY.pack(self._current, claims.ids, claims.generation)
         return PREFIX + base64url.encode(body + _mac(self._macs[self._current], body)).decode()
 
     def verify(self, text: str) -> DeviceClaims | None:
@@ -75,10 +103,6 @@ def _mac(prepared: HMAC, body: bytes) -> bytes:
 
 
 def _claims(body: bytes) -> DeviceClaims:
-    _, account, license_id, device, generation = _BODY.unpack(body)
-    return DeviceClaims(
-        account=uuid.UUID(bytes=account),
-        license=uuid.UUID(bytes=license_id),
-        device=uuid.UUID(bytes=device),
-        generation=generation,
-    )
+    claims = DeviceClaims.__new__(DeviceClaims)
+    _, claims.ids, claims.generation = _BODY.unpack(body)
+    return claims

@@ -17,7 +17,8 @@ TYP = "seatkeeper-lease+jwt"
 
 class LeaseClaims(msgspec.Struct, frozen=True, kw_only=True):
     """The claims on the wire; ids are written as text. `iss` account, `aud` product code, `sub` device, `lic` license,
-    `fp` fingerprint, `gen` generation, `leaf` the certificate of the signing key."""
+    `fp` fingerprint, `gen` generation, `leaf` the certificate of the signing key. `trial` and `entitlements` (codes,
+    each with its limit or null) are left out where the policy has none."""
 
     iss: uuid.UUID
     aud: str
@@ -31,6 +32,8 @@ class LeaseClaims(msgspec.Struct, frozen=True, kw_only=True):
     lease_expires_at: int = msgspec.field(name="leaseExpiresAt")
     leaf: str
     state: str = "active"
+    trial: bool | msgspec.UnsetType = msgspec.UNSET
+    entitlements: dict[str, int | None] | msgspec.UnsetType = msgspec.UNSET
 
 
 def sign_lease(key: SigningKey, claims: LeaseClaims) -> str:

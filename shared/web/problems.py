@@ -39,11 +39,18 @@ KINDS: dict[Code, Kind] = {
     Code.LICENSE_SUSPENDED: Kind(403),
     Code.LICENSE_EXPIRED: Kind(403),
     Code.LICENSE_REVOKED: Kind(403),
+    Code.VERSION_NOT_SUPPORTED: Kind(403),
+    Code.ENTITLEMENT_MISSING: Kind(403),
+    Code.TOO_MANY_REQUESTS: Kind(429, retryable=True),
+    Code.RELEASE_LIMIT_EXCEEDED: Kind(403),
     Code.DEVICE_LIMIT_EXCEEDED: Kind(403),
     Code.DEVICE_NOT_ALLOWED: Kind(403),
     Code.DEVICE_BLOCKED: Kind(403),
     Code.DEVICE_NOT_FOUND: Kind(404),
     Code.LEASE_LOST: Kind(410),
+    Code.CLONE_SUSPECTED: Kind(403),
+    Code.OFFLINE_HELD: Kind(409),
+    Code.OFFLINE_NOT_ALLOWED: Kind(403),
     Code.OVERLOADED: Kind(503, retryable=True),
     Code.OUTCOME_UNKNOWN: Kind(503, retryable=True),
     Code.INTERNAL: Kind(500, retryable=True),
@@ -78,16 +85,26 @@ def problem(
     `request` gives the language alone. `fault` replaces the detail by a more exact one. `retryAfter` is in seconds and
     sets Retry-After too. Any other member goes into the body as it is.
     """
-    language = preferred_language(request.headers.get("Accept-Language", "")) if request is not None else "en"
-    kind = KINDS[code]
-    if kind.status == 503:
+    language = language_of(request)
+    body = document(language, code, fault=fault, **members)
+    return web.Response(body=_encode(body), status=KINDS[code].status, headers=_headers(body, language, headers))
+
+
+def document(language: str, code: Code, *, fault: Fault | None = None, **members: object) -> dict[str, object]:
+    """The members of a problem document, for an answer that holds several."""
+    if KINDS[code].status == 503:
         members.setdefault("retryAfter", DEFAULT_RETRY_AFTER_S)
-    document = _base(code, language) | {name: value for name, value in members.items() if value is not None}
+    body = _base(code, language) | {name: value for name, value in members.items() if value is not None}
     if fault is not None:
-        document["detail"] = FAULTS[language][fault]
+        body["detail"] = FAULTS[language][fault]
     if "detail" not in members:
-        document["detail"] = _filled(str(document["detail"]), members)
-    return web.Response(body=_encode(document), status=kind.status, headers=_headers(kind, language, members, headers))
+        body["detail"] = _filled(str(body["detail"]), members)
+    return body
+
+
+def language_of(request: web.BaseRequest | None) -> str:
+    """The language to answer a request in."""
+    return preferred_language(request.headers.get("Accept-Language", "")) if request is not None else "en"
 
 
 def answer(request: web.BaseRequest, error: ProblemError) -> web.Response:
@@ -113,18 +130,16 @@ def _filled(detail: str, members: Mapping[str, object]) -> str:
     return detail
 
 
-def _headers(
-    kind: Kind, language: str, members: Mapping[str, object], extra: Mapping[str, str] | None
-) -> dict[str, str]:
+def _headers(body: Mapping[str, object], language: str, extra: Mapping[str, str] | None) -> dict[str, str]:
     headers = {
         "Content-Type": "application/problem+json",
         "Content-Language": language,
         "Cache-Control": "no-store",
         "Server": "seatkeeper",
     }
-    if kind.status == 401:
+    if body["status"] == 401:
         headers["WWW-Authenticate"] = 'License realm="seatkeeper"'
-    retry_after = members.get("retryAfter")
+    retry_after = body.get("retryAfter")
     if isinstance(retry_after, int | float):
         headers["Retry-After"] = str(max(0, math.ceil(retry_after)))
     return headers | dict(extra or {})

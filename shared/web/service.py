@@ -4,11 +4,13 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import TypeVar
 
 from aiohttp import web
 
 from shared.runtime import lifecycle, logging
+from shared.runtime.background import Work, background
 from shared.runtime.facts import Subscription, facts_flowing
 from shared.runtime.resources import Resources, Settings, open_resources
 from shared.runtime.settings import load_or_exit
@@ -23,10 +25,11 @@ def main(
     settings_type: type[AnySettings],
     routes: Callable[[Resources], list[Route]],
     wanted: Callable[[Resources], Sequence[Subscription]] = lambda _: (),
+    beside: Callable[[Resources, AnySettings], Sequence[Work]] = lambda _, __: (),
 ) -> int:
     """Run the service until it is told to stop; returns the process's exit code (2 for faulty settings).
 
-    `wanted` are the facts that it wants to hear of, and who receives them.
+    `wanted` are the facts that it wants to hear of, and who receives them; `beside` is work beside the requests.
     """
     settings = load_or_exit(settings_type, sys.argv[1:], os.environ, f"services.{name}")
     logging.configure(settings.log)
@@ -37,7 +40,10 @@ def main(
         async with (
             open_resources(settings, application=application, on_commit=committed.set) as resources,
             facts_flowing(settings, resources, committed, name=application, wanted=wanted(resources)),
+            AsyncExitStack() as stack,
         ):
+            for work in beside(resources, settings):
+                await stack.enter_async_context(background(work))
             app = web.Application()
             add_routes(app, resources.metrics, routes(resources))
             await lifecycle.serve(app, settings.server, probes(resources), stop)

@@ -61,6 +61,22 @@ CODES_EN: dict[Code, tuple[str, str]] = {
     Code.LICENSE_SUSPENDED: ("License suspended", "Ask the vendor to reinstate the license, then try again."),
     Code.LICENSE_EXPIRED: ("License expired", "Renew the license with the vendor, then try again."),
     Code.LICENSE_REVOKED: ("License revoked", "This license cannot be used any more. Ask the vendor for a new one."),
+    Code.VERSION_NOT_SUPPORTED: (
+        "Application version not covered",
+        "Install a version of the application that this license covers, or ask the vendor. Requests tell `version`.",
+    ),
+    Code.ENTITLEMENT_MISSING: (
+        "Feature not covered",
+        "This license does not cover a feature that was asked for. Ask the vendor for one that does.",
+    ),
+    Code.TOO_MANY_REQUESTS: (
+        "Too many activations",
+        "This license takes no more new devices for now. Try again after the time given in Retry-After.",
+    ),
+    Code.RELEASE_LIMIT_EXCEEDED: (
+        "Too many devices were released",
+        "This license frees no more devices before the time given in `until`. Ask the vendor to free this one.",
+    ),
     Code.DEVICE_LIMIT_EXCEEDED: (
         "Every seat is taken",
         "Free a device of this license, or ask the vendor for more seats, then activate again.",
@@ -72,6 +88,18 @@ CODES_EN: dict[Code, tuple[str, str]] = {
     Code.DEVICE_BLOCKED: ("Device blocked", "The vendor blocked this device. Ask the vendor to unblock it."),
     Code.DEVICE_NOT_FOUND: ("Device not found", "Check the device id and that it belongs to this license."),
     Code.LEASE_LOST: ("Seat lost", "This device no longer holds a seat. Activate it again."),
+    Code.CLONE_SUSPECTED: (
+        "Another machine uses this activation",
+        "This activation was used elsewhere since. Activate this device anew, each machine by itself.",
+    ),
+    Code.OFFLINE_HELD: (
+        "Held by an offline license file",
+        "Give the offline license file back first, wait until the time given in `until`, or ask the vendor.",
+    ),
+    Code.OFFLINE_NOT_ALLOWED: (
+        "Offline file not allowed",
+        "This license allows no offline license file of that length. Ask for a shorter one, or ask the vendor.",
+    ),
     Code.OVERLOADED: ("Server busy", "Try again after the time given in Retry-After."),
     Code.OUTCOME_UNKNOWN: (
         "Outcome unknown",
@@ -101,11 +129,33 @@ CODES_ZH: dict[Code, tuple[str, str]] = {
     Code.LICENSE_SUSPENDED: ("许可证已暂停", "请联系软件供应商恢复许可证后重试。"),
     Code.LICENSE_EXPIRED: ("许可证已过期", "请向软件供应商续订许可证后重试。"),
     Code.LICENSE_REVOKED: ("许可证已吊销", "此许可证不能再使用。请向软件供应商获取新的许可证。"),
+    Code.VERSION_NOT_SUPPORTED: (
+        "许可证不包含此应用版本",
+        "请安装许可证所包含的应用版本，或联系软件供应商。请求中请提供 `version`。",
+    ),
+    Code.ENTITLEMENT_MISSING: (
+        "许可证不包含此功能",
+        "此许可证不包含所请求的功能。请向软件供应商获取包含该功能的许可证。",
+    ),
+    Code.TOO_MANY_REQUESTS: ("激活次数过多", "此许可证暂时不再接受新设备。请在 Retry-After 给出的时间之后重试。"),
+    Code.RELEASE_LIMIT_EXCEEDED: (
+        "释放设备次数过多",
+        "在 `until` 给出的时间之前，此许可证不能再释放设备。请联系软件供应商释放此设备。",
+    ),
     Code.DEVICE_LIMIT_EXCEEDED: ("席位已用完", "请先释放此许可证下的一台设备，或向软件供应商增购席位，然后重新激活。"),
     Code.DEVICE_NOT_ALLOWED: ("不允许使用此设备", "许可证不允许此设备。请使用许可范围内的设备，或联系软件供应商。"),
     Code.DEVICE_BLOCKED: ("设备已被禁用", "软件供应商已禁用此设备。请联系软件供应商解除禁用。"),
     Code.DEVICE_NOT_FOUND: ("找不到设备", "请检查设备编号，并确认它属于此许可证。"),
     Code.LEASE_LOST: ("席位已失效", "此设备不再占有席位。请重新激活。"),
+    Code.CLONE_SUSPECTED: ("另一台机器正在使用此激活", "此激活之后曾在别处使用。请在每台机器上分别重新激活。"),
+    Code.OFFLINE_HELD: (
+        "席位由离线许可证文件占用",
+        "请先归还离线许可证文件，或等到 `until` 给出的时间，或联系软件供应商。",
+    ),
+    Code.OFFLINE_NOT_ALLOWED: (
+        "不允许离线许可证文件",
+        "此许可证不允许该时长的离线许可证文件。请缩短时长，或联系软件供应商。",
+    ),
     Code.OVERLOADED: ("服务器繁忙", "请在 Retry-After 给出的时间之后重试。"),
     Code.OUTCOME_UNKNOWN: ("结果未知", "更改可能已完成，也可能未完成。请重复同一请求：重复请求不会多占席位。"),
     Code.INTERNAL: ("内部错误", "请重试。如果持续失败，请将此响应中的 id 告知运维人员。"),

@@ -10,7 +10,7 @@ import uvloop
 from aiohttp import web
 
 from services.activation.messages import ActivateBody, ValidateBody
-from services.heartbeat.handlers import HeartbeatBody
+from services.heartbeat.messages import HeartbeatBody
 from shared.runtime.lifecycle import PROTOCOL_OPTIONS
 
 ROUTES = {"/v1/activate": ActivateBody, "/v1/heartbeat": HeartbeatBody, "/v1/validate": ValidateBody}

@@ -82,7 +82,7 @@ class Bench:
         load = subprocess.Popen([sys.executable, "-m", "tests.bench.steady", *arguments], stdout=subprocess.PIPE)
         time.sleep(self._seconds / 2)
         trouble(self)
-        answers: dict[str, int] = json.loads(load.communicate()[0])
+        answers: dict[str, Any] = json.loads(load.communicate()[0])
         begun = time.monotonic()
         counts = asyncio.run(self._settled())
         drained = time.monotonic() - begun

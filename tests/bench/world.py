@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -40,6 +40,13 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     bodies: dict[str, Path]
 
 
+class Service(NamedTuple):
+    """A service as a process of its own."""
+
+    url: str
+    pid: int
+
+
 @contextmanager
 def running_world(folder: Path) -> Iterator[World]:
     """Start everything in `folder`; all of it ends with the context, and with this process."""
@@ -59,8 +66,8 @@ def running_world(folder: Path) -> Iterator[World]:
 
         asyncio.run(_make_database(postgres))
         bodies = asyncio.run(_make_bodies(settings("seatkeeper_standalone"), folder))
-        activation = _start(stack, "activation", settings("seatkeeper_activation"))
-        heartbeat = _start(stack, "heartbeat", settings("seatkeeper_heartbeat"))
+        activation = start_service(stack, "activation", settings("seatkeeper_activation")).url
+        heartbeat = start_service(stack, "heartbeat", settings("seatkeeper_heartbeat")).url
         bare = _start_bare(stack)
         yield World(
             ours={"/v1/activate": activation, "/v1/validate": activation, "/v1/heartbeat": heartbeat},
@@ -100,7 +107,7 @@ async def _make_licenses(resources: Resources) -> list[str]:
 
 async def _activate_each(resources: Resources, keys: list[str]) -> list[str]:
     r = resources
-    activation = Activation(Access(r.reader, r.keystore, r.license_keys), r.nonces, r.ledger, r.issuer)
+    activation = Activation(Access(r.reader, r.keystore, r.license_keys), r.nonces, r.holders, r.ledger, r.issuer)
     answers = await asyncio.gather(*(activation(_first_device(key), r.clock.now_s()) for key in keys))
     return [answer.device_token for answer in answers if isinstance(answer, Activated)]
 
@@ -115,9 +122,17 @@ def _write(path: Path, bodies: list[dict[str, Any]]) -> Path:
     return path
 
 
-def _start(stack: ExitStack, name: str, settings: Settings) -> str:
+def start_service(stack: ExitStack, name: str, settings: Settings, **more: str) -> Service:
+    """Start `services.NAME`, which ends with the stack; returns once it is ready. `more` are further variables."""
     port, health = free_port(), free_port()
-    environment = {
+    process = _spawn(stack, ["-m", f"services.{name}"], environment(settings, port, health) | more)
+    _await(f"http://127.0.0.1:{health}/readyz")
+    return Service(url=f"http://127.0.0.1:{port}", pid=process.pid)
+
+
+def environment(settings: Settings, port: int, health: int) -> dict[str, str]:
+    """What a service's process reads its settings from."""
+    return {
         "SEATKEEPER_SERVER_HOST": "127.0.0.1",
         "SEATKEEPER_SERVER_PORT": str(port),
         "SEATKEEPER_SERVER_HEALTH_PORT": str(health),
@@ -127,9 +142,6 @@ def _start(stack: ExitStack, name: str, settings: Settings) -> str:
         "SEATKEEPER_SECRETS_CURRENT": settings.secrets.current,
         "SEATKEEPER_LOG_LEVEL": "warning",
     }
-    _spawn(stack, ["-m", f"services.{name}"], environment)
-    _await(f"http://127.0.0.1:{health}/readyz")
-    return f"http://127.0.0.1:{port}"
 
 
 def _start_bare(stack: ExitStack) -> str:
@@ -139,10 +151,11 @@ def _start_bare(stack: ExitStack) -> str:
     return f"http://127.0.0.1:{port}"
 
 
-def _spawn(stack: ExitStack, arguments: list[str], environment: dict[str, str]) -> None:
+def _spawn(stack: ExitStack, arguments: list[str], environment: dict[str, str]) -> "subprocess.Popen[bytes]":
     process = subprocess.Popen([sys.executable, *arguments], env={**os.environ, **environment})
     stack.callback(process.wait, 30)
     stack.callback(process.terminate)
+    return process
 
 
 def _await(url: str, *, any_status: bool = False, seconds: float = 20) -> None:

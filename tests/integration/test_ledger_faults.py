@@ -132,3 +132,18 @@ def test_without_postgres_commands_fail_at_once_and_work_again_after_its_return(
         assert own.run(fetch(database, SEATS)) == [(2, 3)]
         own.run(check_invariants(database))
         own.run(opened.__aexit__(None, None, None))
+
+
+# --- The way in is not there ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrong", ["role", "database"])
+async def test_a_role_or_database_that_is_not_there_is_an_outage_and_not_an_error_of_the_command(
+    database: Database, wrong: str
+) -> None:
+    role, name = ("nobody", database.name) if wrong == "role" else ("seatkeeper_activation", "nothing")
+    async with open_role(database.server.dsn(name, role)) as pool:
+        ledger = Ledger(pool, after_commit=lambda changes: asyncio.sleep(0))
+        with pytest.raises(UnavailableError):
+            await ledger.submit(ask(Activate))
+        await ledger.close()

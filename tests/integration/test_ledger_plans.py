@@ -19,7 +19,7 @@ from tests.conftest import Database
 
 HOT = [("ledger.sql", name) for name in load("ledger.sql")]
 HOT += [("reading.sql", name) for name in ("find_licenses", "read_licenses", "list_devices")]
-HOT += [("reading.sql", "expired_devices"), ("reading.sql", "expiring_devices")]
+HOT += [("reaping.sql", name) for name in ("expired_devices", "expiring_devices", "ended_leases", "active_devices")]
 HOT += [("outbox.sql", "mark"), ("outbox.sql", "clear")]
 
 MANY_DEVICES = """

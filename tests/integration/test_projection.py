@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from services.standalone.embedded import start_redis, wheel_valkey_binary
 from shared.licensing.leases import DAY_S, FLOOR_AGE_S, FLOOR_MIN_LEASE_S
-from shared.licensing.model import Change, Device, DeviceState, License, LicenseStatus, device_id
+from shared.licensing.model import Change, Device, DeviceState, License, LicenseStatus, OnExpiry, Terms, device_id
 from shared.seats import keys
 from shared.seats.connection import PAUSE_S, RedisConnection
 from shared.seats.nonces import Nonces
@@ -40,8 +40,8 @@ class Mirror:
         base = version - 1 if base is None else base
         await self.projection.push([Change(license=license, base_version=base, devices=devices)])
 
-    async def seen(self, fingerprint: str = "laptop", generation: int = 0) -> Seen:
-        return await self.projection.contact(*REF, device_id(REF[1], fingerprint), generation)
+    async def seen(self, fingerprint: str = "laptop", generation: int = 0, counter: int = 0) -> Seen:
+        return await self.projection.contact(*REF, device_id(REF[1], fingerprint), generation, counter)
 
     async def floor(self, fingerprint: str = "laptop", generation: int = 0) -> int | None:
         return (await self.seen(fingerprint, generation)).floor_s
@@ -52,10 +52,17 @@ class Mirror:
 
     async def held(self, fingerprint: str = "laptop") -> tuple[int, int, int]:
         """Generation, floor and last contact as they rest in Redis."""
+        generation, floor_s, heard_s, _ = await self._seat(fingerprint)
+        return generation, floor_s, heard_s
+
+    async def counter(self, fingerprint: str = "laptop") -> int:
+        return (await self._seat(fingerprint))[3]
+
+    async def _seat(self, fingerprint: str) -> tuple[int, int, int, int]:
         value = await self.connection.client.hget(KEY, keys.device_field(device_id(REF[1], fingerprint)))
         assert isinstance(value, bytes)
-        generation, floor_s, heard_s = keys.SEAT.unpack(value)
-        return generation, floor_s, heard_s
+        generation, floor_s, heard_s, counter = keys.SEAT.unpack(value)
+        return generation, floor_s, heard_s, counter
 
 
 @pytest.fixture
@@ -82,16 +89,15 @@ async def test_what_was_pushed_is_read_back(mirror: Mirror) -> None:
     assert standing == Standing(
         epoch=1,
         version=2**40,
-        status_index=0,
+        status_and_flags=0,
         seats_limit=3,
-        seats_allowed=3,
         seats_used=1,
         lease_s=90 * DAY_S,
         offline_grace_s=7 * DAY_S,
         heartbeat_interval_s=3600,
         expires_at_s=seconds(NOW + DAY),
     )
-    assert await mirror.seen() == Seen(standing, 1, FLOOR)
+    assert await mirror.seen() == Seen(standing, 1, FLOOR, known=True)
 
 
 async def test_what_was_never_pushed_is_unknown(mirror: Mirror) -> None:
@@ -222,6 +228,120 @@ async def test_a_contact_inside_the_floor_is_noted_and_promises_nothing_more(mir
     mirror.now = NOW + 2 * timedelta(hours=1)
     assert await mirror.floor() == FLOOR
     assert await mirror.held() == (1, FLOOR, seconds(mirror.now))
+
+
+# --- Counts ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_count_is_kept_each_time_it_moves(mirror: Mirror) -> None:
+    await mirror.push(2, make_device())
+    for counter, kept in [(0, 0), (7, 7), (7, 7), (8, 8), (0, 8), (2**32 - 1, 2**32 - 1)]:
+        assert (await mirror.seen(counter=counter)).floor_s == FLOOR
+        assert await mirror.counter() == kept
+
+
+async def test_a_count_that_went_back_is_no_yes_and_tells_how_far_it_was(mirror: Mirror) -> None:
+    await mirror.push(2, make_device(counter=40))
+    seen = await mirror.seen(counter=39)
+    assert (seen.floor_s, seen.known, seen.counter) == (None, True, 40)
+    assert await mirror.counter() == 40
+    assert (await mirror.seen(counter=40)).floor_s == FLOOR
+
+
+async def test_a_count_that_begins_anew_is_noted_and_is_for_the_ledger_to_say(mirror: Mirror) -> None:
+    await mirror.push(2, make_device(counter=40))
+    seen = await mirror.seen(counter=1)
+    assert (seen.floor_s, seen.known, seen.counter) == (None, True, 40)
+    assert await mirror.counter() == 1
+    assert [(await mirror.seen(counter=counter)).floor_s for counter in (1, 2)] == [FLOOR, FLOOR]
+
+
+async def test_the_count_of_another_generation_is_nobodys(mirror: Mirror) -> None:
+    await mirror.push(2, make_device(generation=2, counter=40))
+    assert [(await mirror.seen(generation=generation, counter=5)).counter for generation in (1, 2, 3)] == [0, 40, 0]
+
+
+async def test_where_a_contact_is_no_yes_for_another_reason_the_count_is_told_too(mirror: Mirror) -> None:
+    await mirror.push(2, make_device(counter=40))
+    mirror.now = NOW + timedelta(seconds=FLOOR_AGE_S)
+    seen = await mirror.seen(counter=41)
+    assert (seen.floor_s, seen.counter) == (None, 40)
+    assert await mirror.counter() == 40
+
+
+@pytest.mark.parametrize(
+    ("pushed", "kept"),
+    [
+        ({"counter": 9, "last_contact_at": NOW - SECOND}, 10),
+        ({"counter": 9, "last_contact_at": NOW}, 9),
+        ({"counter": 9, "last_contact_at": NOW + SECOND}, 9),
+        ({"counter": 0, "last_contact_at": NOW}, 10),
+        ({"counter": 11, "last_contact_at": NOW + SECOND}, 11),
+        ({"counter": 0, "last_contact_at": NOW, "generation": 2}, 0),
+    ],
+)
+async def test_the_count_of_the_later_contact_stays(mirror: Mirror, pushed: dict[str, Any], kept: int) -> None:
+    await mirror.push(2, make_device(counter=10))
+    await mirror.push(3, make_device(**pushed))
+    assert await mirror.counter() == kept
+
+
+# --- What policies rule ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("on_expiry", "yes"), [(OnExpiry.REFUSE_ALL, False), (OnExpiry.REFUSE_NEW, True), (OnExpiry.WARN, True)]
+)
+async def test_an_end_that_only_warns_is_no_end(mirror: Mirror, on_expiry: OnExpiry, yes: bool) -> None:
+    await mirror.push(2, make_device(), expires_at=NOW, terms=make_terms(on_expiry=on_expiry))
+    seen = await mirror.seen()
+    assert (seen.floor_s is not None) is yes
+    assert seen.standing is not None
+    assert seen.standing.is_expired(NOW.timestamp())
+    assert seen.standing.serves(NOW.timestamp()) is yes
+    assert seen.standing.hard_end_s == (0 if yes else seconds(NOW))
+
+
+@pytest.mark.parametrize("status", [LicenseStatus.SUSPENDED, LicenseStatus.REVOKED])
+async def test_no_flag_makes_a_withdrawn_license_serve(mirror: Mirror, status: LicenseStatus) -> None:
+    terms = make_terms(on_expiry=OnExpiry.WARN, min_version="1")
+    await mirror.push(2, make_device(), status=status, terms=terms)
+    seen = await mirror.seen()
+    assert seen.standing is not None
+    assert (seen.floor_s, seen.standing.serves(NOW.timestamp())) == (None, False)
+
+
+@pytest.mark.parametrize("terms", [make_terms(min_version="2.1"), make_terms(max_version="2.1")])
+async def test_a_range_of_versions_is_never_judged_here_but_contacts_are_noted(mirror: Mirror, terms: Terms) -> None:
+    await mirror.push(2, make_device(counter=4), terms=terms)
+    mirror.now = NOW + timedelta(hours=2)
+    seen = await mirror.seen(counter=5)
+    assert (seen.floor_s, seen.known) == (None, True)
+    assert seen.standing is not None
+    assert not seen.standing.may_say_yes(NOW.timestamp())
+    assert await mirror.held() == (1, FLOOR, seconds(mirror.now))
+    assert await mirror.counter() == 5
+
+
+# --- Filling in -----------------------------------------------------------------------------------------------
+
+
+async def test_what_was_read_fills_what_is_missing_and_changes_nothing_newer(mirror: Mirror) -> None:
+    await mirror.push(5, make_device("a"), base=0)
+    for version, device in [(5, make_device("b")), (4, make_device("c")), (4, make_device("a", generation=9))]:
+        await mirror.projection.fill(
+            [Change(license=make_license(version=version), base_version=version, devices=(device,))]
+        )
+    assert [await mirror.floor("a", 1), await mirror.floor("b"), await mirror.floor("c")] == [FLOOR, FLOOR, None]
+    assert await mirror.version() == 5
+
+
+async def test_a_fill_that_is_lost_makes_nothing_unknown(mirror: Mirror) -> None:
+    await mirror.push(2, make_device())
+    await mirror.connection.client.execute_command("CLIENT PAUSE 400 ALL")  # type: ignore[no-untyped-call]
+    await mirror.projection.fill([Change(license=make_license(version=2), base_version=2)])
+    await asyncio.sleep(PAUSE_S)
+    assert await mirror.floor() == FLOOR
 
 
 # --- Epochs ---------------------------------------------------------------------------------------------------

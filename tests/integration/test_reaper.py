@@ -7,7 +7,10 @@ from uuid import UUID
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.reaper.reap import Pass, Reap
+from services.reaper.app import reap
+from services.reaper.guard import Guard
+from services.reaper.reap import Pass
+from services.reaper.settings import Reaper
 from services.reaper.worker import Worker
 from shared.licensing.facts import Fact
 from shared.licensing.model import Expire, Kind, Reinstate, Revoke, Suspend
@@ -103,12 +106,13 @@ async def test_only_the_silent_ones_are_freed(fresh_platform: Platform) -> None:
 
 async def test_a_floating_seat_is_freed_as_soon_as_its_minutes_are_over(fresh_platform: Platform) -> None:
     platform = fresh_platform
-    grant = await (await platform.vendor()).license(kind=Kind.FLOATING)
+    grant = await (await platform.vendor()).license(kind=Kind.FLOATING, seats=1)
     token = (await platform.api.activate(grant.key)).ok(201)["deviceToken"]
 
     assert (await pass_at(platform, hours=9 / 60)) == Pass()
     assert (await pass_at(platform, hours=10.1 / 60)).freed == 1
 
+    (await platform.api.activate(grant.key, "another")).ok(201)
     refused = await platform.api.heartbeat(token)
     assert (*refused.refusal, refused.json["reason"]) == (410, "LEASE_LOST", "lease_expired")
     assert await told(platform, "lease.expiring") == []
@@ -163,9 +167,9 @@ async def test_a_pass_goes_through_every_page(fresh_platform: Platform) -> None:
     for number in range(7):
         await seat(platform, grant, f"device-{number}")
     await platform.move_clock(days=92)
-    small = Reap(platform.resources.pool, platform.resources.ledger, page=2)
+    small = reap(platform.resources, Reaper(page=2))
 
-    assert len(await small.plan()) == 7
+    assert len((await small.plan()).devices) == 7
     done = await small()
 
     assert (done.announced, done.freed, done.failed) == (7, 7, 0)
@@ -194,7 +198,7 @@ async def test_a_reaper_that_was_paused_frees_nobody_who_was_heard_since(fresh_p
     grant = await (await platform.vendor()).license()
     answer = (await platform.api.activate(grant.key)).ok(201)
     await platform.move_clock(days=92)
-    (stale,) = await platform.standalone.reap.plan()
+    (stale,) = (await platform.standalone.reap.plan()).devices
     (await platform.api.heartbeat(answer["deviceToken"])).ok()
 
     await platform.resources.ledger.submit(
@@ -220,7 +224,7 @@ async def test_a_plan_names_the_devices_and_changes_nothing(fresh_platform: Plat
     await platform.move_clock(days=92)
     before = await snapshot(platform.database)
 
-    planned = await platform.standalone.reap.plan()
+    planned = (await platform.standalone.reap.plan()).devices
 
     assert len(planned) == 2
     (ours,) = [candidate for candidate in planned if candidate.device_id == device]
@@ -254,7 +258,8 @@ async def test_the_worker_goes_on_after_an_outage(gated_platform: Platform) -> N
     async def has_freed_one() -> bool:
         return b"seatkeeper_reaper_freed_total 1.0" in metrics.render()
 
-    worker = Worker(platform.standalone.reap, metrics, interval_s=0.1)
+    pool = platform.resources.pool
+    worker = Worker(platform.standalone.reap, Guard(pool, clock_may_jump=True), pool, metrics, interval_s=0.1)
     async with background(worker.run):
         await asyncio.sleep(0.5)
         assert await platform.seats_used(grant) == 1

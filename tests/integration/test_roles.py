@@ -10,7 +10,7 @@ from shared.ledger.catalog import Catalog, CatalogError, NewKey
 from shared.ledger.clock import Clock
 from shared.ledger.outbox import clear_sent, relay_once
 from shared.ledger.reader import Reader
-from shared.ledger.reaping import candidates
+from shared.ledger.reaping import START, candidates
 from shared.licensing.model import Activate, Expire, Extend, Granted, Release, Resize, Suspend
 from tests.builders import add_license, add_token, ask, fetch, open_ledger, open_role, shift_clock
 from tests.conftest import Database
@@ -84,13 +84,15 @@ async def test_audit_rows_are_changed_and_removed_by_nobody_not_even_their_owner
 async def test_an_audit_row_cannot_be_replaced_by_writing_it_again(database: Database) -> None:
     await add_license(database)
     again = (
-        "INSERT INTO audit (account_id, license_id, version, at, actor, event, seats_used, seats_allowed)"
-        " SELECT account_id, id, 1, now(), 'nobody', 'license.created', 0, 99 FROM license"
-    )
+        "INSERT INTO audit (account_id, license_id, version, at, actor, event, seats_limit, seats_used, seats_allowed)"
+        " SELECT account_id, license_id, 1, '{at}', 'nobody', 'license.created', 99, 0, 99 FROM outbox"
+    ).format(at=(await fetch(database, "SELECT at FROM audit"))[0][0].isoformat())
     with pytest.raises(asyncpg.UniqueViolationError):
         await run(database, ACTIVATION, again)
     assert await is_refused(
-        database, ACTIVATION, f"{again} ON CONFLICT (account_id, license_id, version) DO UPDATE SET actor = 'nobody'"
+        database,
+        ACTIVATION,
+        f"{again} ON CONFLICT (account_id, license_id, version, at) DO UPDATE SET actor = 'nobody'",
     )
 
 
@@ -122,7 +124,7 @@ async def test_only_the_portal_adds_what_is_sold(database: Database, table: str)
             await Catalog(pool).add_account(uuid4(), "Mine", [])
 
 
-@pytest.mark.parametrize("column", ["policy_id", "expires_at", "key_prefix", "account_id"])
+@pytest.mark.parametrize("column", ["policy_id", "created_at", "key_prefix", "account_id"])
 @pytest.mark.parametrize("role", ROLES)
 async def test_what_a_license_was_granted_with_is_changed_by_no_service(
     database: Database, role: str, column: str
@@ -196,10 +198,10 @@ async def test_the_reaper_finds_silent_devices(database: Database) -> None:
         await ledger.submit(ask(Activate, ref=ref))
     async with open_role(database.dsn_for(REAPER)) as pool:
         await shift_clock(database, timedelta(days=84))
-        assert len(await candidates(pool, "expiring_devices", after=None, limit=10)) == 1
-        assert len(await candidates(pool, "expired_devices", after=None, limit=10)) == 0
+        assert len((await candidates(pool, "expiring_devices", after=START, limit=10)).found) == 1
+        assert len((await candidates(pool, "expired_devices", after=START, limit=10)).found) == 0
         await shift_clock(database, timedelta(days=92))
-        assert len(await candidates(pool, "expired_devices", after=None, limit=10)) == 1
+        assert len((await candidates(pool, "expired_devices", after=START, limit=10)).found) == 1
 
 
 @pytest.mark.parametrize("role", [PORTAL, STANDALONE])

@@ -86,8 +86,9 @@ def test_approval_is_noted_once_and_moves_no_seat(state: DeviceState) -> None:
     device = make_device(state=state)
     license = make_license([device])
     decision = decided(ask(Approve), license, device)
-    assert decision.devices == (replace(device, approved=True),)
-    assert decision.license == replace(license, version=8)
+    approved = replace(device, approved=True)
+    assert decision.devices == (approved,)
+    assert decision.license == make_license([approved], version=8)
     assert kinds(decision) == [EventKind.DEVICE_APPROVED]
     again = decided(ask(Approve), decision.license, *decision.devices)
     assert again == Decision(answer=Granted(changed=False, device=decision.devices[0]), license=decision.license)

@@ -97,16 +97,17 @@ def is_admin_command(words: list[str]) -> bool:
 
 def _variables(settings: type[msgspec.Struct]) -> Iterator[str]:
     for section in msgspec.structs.fields(settings):
-        for setting in msgspec.structs.fields(_struct(section.type)):
+        struct = _struct(section.type)
+        if struct is None:
+            yield f"SEATKEEPER_{section.name}".upper()
+            continue
+        for setting in msgspec.structs.fields(struct):
             yield f"SEATKEEPER_{section.name}_{setting.name}".upper()
 
 
-def _struct(expected: Any) -> type[msgspec.Struct]:
-    """The section's struct, also behind `Section | None`."""
-    found: type[msgspec.Struct] = next(
-        one for one in (expected, *get_args(expected)) if hasattr(one, "__struct_fields__")
-    )
-    return found
+def _struct(expected: Any) -> type[msgspec.Struct] | None:
+    """The section's struct, also behind `Section | None`; None for a setting that stands in no section."""
+    return next((one for one in (expected, *get_args(expected)) if hasattr(one, "__struct_fields__")), None)
 
 
 def test_what_the_files_are_held_against_is_found_in_the_code() -> None:

@@ -12,7 +12,13 @@ from tests.builders import NOW, make_device, make_license
 
 DEVICE = make_device(state=DeviceState.RELEASED, nonce=b"\x00\xff nonce", name="Zoë’s laptop")
 EVENT = Event(
-    kind=EventKind.DEVICE_RELEASED, version=8, seats_used=1, seats_allowed=3, device=DEVICE, reason=Reason.IDLE
+    kind=EventKind.DEVICE_RELEASED,
+    version=8,
+    seats_limit=3,
+    seats_used=1,
+    seats_allowed=3,
+    device=DEVICE,
+    reason=Reason.IDLE,
 )
 
 
@@ -53,11 +59,17 @@ def test_what_is_no_fact_is_refused(text: str) -> None:
 
 
 def test_a_fact_is_a_step_of_the_projection_from_the_version_before() -> None:
-    license = make_license(version=8, seats_used=1, status=LicenseStatus.SUSPENDED, expires_at=NOW)
+    license = make_license(version=8, seats_limit=3, seats_used=1, status=LicenseStatus.SUSPENDED, expires_at=NOW)
     change = facts.change_of(facts.fact_of(EVENT, license, NOW))
     assert change == Change(license=license, base_version=7, devices=(DEVICE,))
 
 
 def test_a_fact_about_the_license_alone_names_no_device() -> None:
-    event = Event(kind=EventKind.LICENSE_SUSPENDED, version=8, seats_used=0, seats_allowed=3)
+    event = Event(kind=EventKind.LICENSE_SUSPENDED, version=8, seats_limit=3, seats_used=0, seats_allowed=3)
     assert facts.change_of(facts.fact_of(event, make_license(version=8), NOW)).devices == ()
+
+
+def test_rules_that_a_policy_leaves_as_they_are_take_no_room() -> None:
+    told = written()["terms"]
+    assert sorted(told) == sorted(["kind", "leaseS", "offlineGraceS", "heartbeatIntervalS", "approval", "productCode"])
+    assert facts.decode(facts.encode(facts.fact_of(EVENT, make_license(), NOW))).terms == make_license().terms

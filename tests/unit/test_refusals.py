@@ -9,8 +9,10 @@ from shared.licensing.codes import Code
 from shared.licensing.model import Reason, Refused
 from shared.seats import refusals
 from shared.seats.refusals import LIFE_S, Asker, Refusals
+from tests.builders import make_license
 
 LOST = Refused(code=Code.LEASE_LOST, reason=Reason.IDLE)
+LICENSE = make_license(version=7)
 ASKER: Asker = (UUID(int=1), UUID(int=2), 3)
 
 
@@ -27,12 +29,12 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Time:
 
 def kept() -> Refusals:
     refusals = Refusals()
-    refusals.keep(ASKER, 7, LOST)
+    refusals.keep(ASKER, LICENSE, LOST)
     return refusals
 
 
 def test_a_refusal_stands_at_its_version() -> None:
-    assert kept().find(ASKER, 7) == LOST
+    assert kept().find(ASKER, 7) == (LICENSE, LOST)
 
 
 @pytest.mark.parametrize("version", [6, 8])
@@ -50,7 +52,7 @@ def test_a_refusal_is_nobody_elses(asker: Asker) -> None:
 def test_a_refusal_lives_for_a_second(time: Time) -> None:
     refusals = kept()
     time.now_s += LIFE_S - 0.01
-    assert refusals.find(ASKER, 7) == LOST
+    assert refusals.find(ASKER, 7) == (LICENSE, LOST)
     time.now_s += 0.01
     assert refusals.find(ASKER, 7) is None
 
@@ -58,9 +60,17 @@ def test_a_refusal_lives_for_a_second(time: Time) -> None:
 def test_the_later_refusal_stands(time: Time) -> None:
     refusals = kept()
     time.now_s += 0.9
-    refusals.keep(ASKER, 8, Refused(code=Code.LICENSE_REVOKED))
+    later, revoked = make_license(version=8), Refused(code=Code.LICENSE_REVOKED)
+    refusals.keep(ASKER, later, revoked)
     time.now_s += 0.9
-    assert refusals.find(ASKER, 8) == Refused(code=Code.LICENSE_REVOKED)
+    assert refusals.find(ASKER, 8) == (later, revoked)
+
+
+@pytest.mark.parametrize("code", [Code.VERSION_NOT_SUPPORTED, Code.ENTITLEMENT_MISSING, Code.CLONE_SUSPECTED])
+def test_what_only_this_request_was_refused_for_is_not_kept(code: Code) -> None:
+    refusals = Refusals()
+    refusals.keep(ASKER, LICENSE, Refused(code=code))
+    assert refusals.find(ASKER, 7) is None
 
 
 def test_the_oldest_refusals_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,5 +78,5 @@ def test_the_oldest_refusals_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = Refusals()
     askers = [(UUID(int=n), UUID(int=n), 1) for n in range(3)]
     for asker in askers:
-        kept.keep(asker, 7, LOST)
-    assert [kept.find(asker, 7) for asker in askers] == [None, LOST, LOST]
+        kept.keep(asker, LICENSE, LOST)
+    assert [kept.find(asker, 7) for asker in askers] == [None, (LICENSE, LOST), (LICENSE, LOST)]

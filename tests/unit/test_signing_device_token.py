@@ -27,6 +27,16 @@ def test_an_issued_token_is_believed(claims: DeviceClaims) -> None:
     assert TOKENS.verify(TOKENS.issue(claims)) == claims
 
 
+@given(any_claims)
+def test_what_a_token_says_is_read_back_in_every_form(claims: DeviceClaims) -> None:
+    read = TOKENS.verify(TOKENS.issue(claims))
+    assert read is not None
+    assert (read.account, read.license, read.device) == (claims.account, claims.license, claims.device)
+    assert read.device_text == str(claims.device)
+    assert read.ids == claims.account.bytes + claims.license.bytes + claims.device.bytes
+    assert read.generation == claims.generation
+
+
 def test_the_format_of_tokens_that_devices_hold_never_changes() -> None:
     assert TOKEN == FROZEN
 

@@ -34,9 +34,11 @@ After = Annotated[UUID, typer.Option(metavar="ID", help="Only those after this i
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask on a terminal.")]
 
 
-def duration(help: str, *, default: str = "") -> Any:
+def duration(help: str, *names: str, default: str = "") -> Any:
     """An option such as `90d`, as whole seconds. `default` says in words what the parameter's default is."""
-    return typer.Option(parser=_read_by(duration_s), metavar="DURATION", help=help, show_default=default or False)
+    return typer.Option(
+        *names, parser=_read_by(duration_s), metavar="DURATION", help=help, show_default=default or False
+    )
 
 
 def moment(help: str) -> Any:

@@ -30,6 +30,7 @@ _REFUSED: dict[Code, str] = {
     Code.LICENSE_REVOKED: "the license is revoked for good: create another one",
     Code.DEVICE_NOT_FOUND: "no such device under this license: `device list` shows those there are",
     Code.DEVICE_BLOCKED: "the device is blocked: `device unblock` it first",
+    Code.OFFLINE_HELD: "an offline file for the device lives: `device release --force` frees its seat all the same",
 }
 
 _BY_SQLSTATE = {
@@ -57,6 +58,8 @@ def refusal(code: Code) -> CommandError:
 def _text(error: Exception) -> str:
     if isinstance(error, _OWN_WORDS):
         return str(error)
+    if isinstance(error, UnavailableError) and (line := _refused_entry(error.__cause__)) is not None:
+        return line
     if type(error) in _SAID:
         return _SAID[type(error)]
     if isinstance(error, BrokenSealError):
@@ -64,6 +67,12 @@ def _text(error: Exception) -> str:
     if sqlstate := getattr(error, "sqlstate", None):
         return f"the database refuses: {error}{_advice(str(sqlstate))}"
     return f"this failed unexpectedly ({type(error).__name__}: {error}); log.level=debug shows where"
+
+
+def _refused_entry(cause: BaseException | None) -> str | None:
+    """A wrong user, password or database is no outage to whoever can mend the DSN."""
+    sqlstate = str(getattr(cause, "sqlstate", None))
+    return f"the database refuses: {cause}{_advice(sqlstate)}" if sqlstate[:2] in ("28", "3D") else None
 
 
 def _advice(sqlstate: str) -> str:

@@ -19,6 +19,7 @@ from services.portal.commands.arguments import (
     seats_option,
 )
 from services.portal.commands.changes import change_license
+from services.portal.commands.output import note
 from services.portal.commands.session import run, tell, tell_page
 from services.portal.commands.views import license_detail, license_line, trail_line
 from shared.ledger.catalog import FIRST
@@ -110,13 +111,18 @@ def trail(
     limit: Limit = 100,
     after: Annotated[int, typer.Option(min=0, help="Only entries after this version.", show_default=False)] = 0,
 ) -> None:
-    """Every change the license has seen, oldest first: when, by whom, why, and the seats after it."""
+    """Every change the license has seen, oldest first: when, by whom, why, and the seats after it.
+
+    What is past the trail's retention is gone; then this says from which version it is kept.
+    """
     found = run(
         ctx,
         lambda portal: portal.lookups.trail((account, license_id), limit=limit + 1, after_version=after),
         account=account,
     )
-    tell_page(ctx, [trail_line(entry) for entry in found], limit=limit, cursor="version")
+    if found.kept_from > after + 1:
+        note(f"the trail is kept from version {found.kept_from}: what came before is past its retention")
+    tell_page(ctx, [trail_line(entry) for entry in found.entries], limit=limit, cursor="version")
 
 
 def _from_stdin() -> str:

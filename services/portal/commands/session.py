@@ -42,12 +42,13 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Portal(msgspec.Struct, frozen=True, kw_only=True):
-    """The use cases, good while `run` runs, and the way to Redis, which can be asked whether it works."""
+    """The use cases, good while `run` runs, Redis, which can be asked whether it works, and what they stand on."""
 
     accounts: Accounts
     licenses: Licenses
     lookups: Lookups
     redis: RedisConnection
+    resources: Resources
 
 
 def run(ctx: typer.Context, work: Callable[[Portal], Awaitable[Answer]], *, account: UUID | None = None) -> Answer:
@@ -93,6 +94,7 @@ async def _run(settings: Settings, work: Callable[[Portal], Awaitable[Answer]], 
             licenses=app.licenses(resources),
             lookups=lookups,
             redis=resources.redis,
+            resources=resources,
         )
         return await work(portal)
 

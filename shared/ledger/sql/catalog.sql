@@ -12,15 +12,16 @@ INSERT INTO product (account_id, id, code, name) VALUES ($1, $2, $3, $4);
 
 -- name: add_policy
 INSERT INTO policy (account_id, id, product_id, name, kind, seats, lease_s, offline_grace_s, heartbeat_interval_s,
-                    approval)
-SELECT $1, $2, p.id, $4, $5, $6, $7, $8, $9, $10
+                    approval, rules)
+SELECT $1, $2, p.id, $4, $5, $6, $7, $8, $9, $10, $11
 FROM product p WHERE p.account_id = $1 AND p.code = $3
 RETURNING product_id;
 
 -- name: add_license
 INSERT INTO license (account_id, id, policy_id, status, seats_limit, seats_allowed, version, expires_at, key_prefix,
                      customer)
-SELECT p.account_id, $3, p.id, 'active', coalesce($4, p.seats), coalesce($4, p.seats), 1, $5, $6, $7
+SELECT p.account_id, $3, p.id, 'active', coalesce($4, p.seats), coalesce($4, p.seats), 1,
+       coalesce($5, (p.rules ->> 'expiresAt')::timestamptz), $6, $7
 FROM policy p WHERE p.account_id = $1 AND p.name = $2
 RETURNING seats_limit;
 
@@ -28,8 +29,8 @@ RETURNING seats_limit;
 INSERT INTO license_key (digest, key_id, account_id, license_id) VALUES ($1, $2, $3, $4);
 
 -- name: add_audit
-INSERT INTO audit (account_id, license_id, version, at, actor, event, seats_used, seats_allowed)
-VALUES ($1, $2, 1, ledger_clock(), $3, $4, 0, $5);
+INSERT INTO audit (account_id, license_id, version, at, actor, event, seats_limit, seats_used, seats_allowed)
+VALUES ($1, $2, 1, ledger_clock(), $3, $4, $5, 0, $5);
 
 -- name: add_outbox
 INSERT INTO outbox (account_id, license_id, version, fact, created_at) VALUES ($1, $2, 1, $3, ledger_clock());

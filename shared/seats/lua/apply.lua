@@ -5,16 +5,20 @@
 --          an empty seat removes the field
 --
 -- Newer (epoch, version) here: ignored. The same, or the base of this change: merged. Older, or a gap: replaced,
--- so that a field never outlives a change that was missed. Within one generation the later floor and contact stay.
+-- so that a field never outlives a change that was missed. Within one generation the later floor and contact stay, and
+-- with the later contact its count; of two in one second that which was pushed, unless it counts nothing.
 --
 -- Returns the number of licenses written.
 local function later(old, new)
-    local generation, floor, heard = struct.unpack('<I4I4I4', new)
-    local was_generation, was_floor, was_heard = struct.unpack('<I4I4I4', old)
+    local generation, floor, heard, counter = struct.unpack('<I4I4I4I4', new)
+    local was_generation, was_floor, was_heard, was_counter = struct.unpack('<I4I4I4I4', old)
     if generation ~= was_generation then
         return new
     end
-    return struct.pack('<I4I4I4', generation, math.max(floor, was_floor), math.max(heard, was_heard))
+    if was_heard > heard or (was_heard == heard and counter == 0) then
+        heard, counter = was_heard, was_counter
+    end
+    return struct.pack('<I4I4I4I4', generation, math.max(floor, was_floor), heard, counter)
 end
 
 local next, written = 1, 0
@@ -22,7 +26,7 @@ for _, key in ipairs(KEYS) do
     local header, base, count = ARGV[next], tonumber(ARGV[next + 1]), tonumber(ARGV[next + 2])
     next = next + 3
     local epoch, version = struct.unpack('<I4I8', header)
-    local old = redis.call('HGET', key, 'h')
+    local old = redis.call('HGET', key, '0')
     local verdict = 'replace'
     if old then
         local old_epoch, old_version = struct.unpack('<I4I8', old)
@@ -32,12 +36,12 @@ for _, key in ipairs(KEYS) do
             verdict = 'merge'
         end
     end
-    if verdict == 'replace' and old then
+    if verdict == 'replace' then
         redis.call('DEL', key)
     end
     if verdict ~= 'ignore' then
         written = written + 1
-        redis.call('HSET', key, 'h', header)
+        redis.call('HSET', key, '0', header)
         for device = 0, count - 1 do
             local field, seat = ARGV[next + 2 * device], ARGV[next + 2 * device + 1]
             if seat == '' then
