@@ -14,10 +14,10 @@ SQUAWK := $(SQUAWK),require-concurrent-index-creation,require-lock-timeout,requi
 .DEFAULT_GOAL := help
 REPLICAS ?= 1
 export REPLICAS
-.PHONY: help run demo stack test check bench bench-facts format lock clean env env-dev
+.PHONY: help run demo stack test check histories paused-reapers bench bench-facts bench-first bench-data bench-scale format lock clean env env-dev
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: env ## Start everything in one process on PORT (8080), with its own Postgres and Valkey
 	@SEATKEEPER_PARENT_PID=$$PPID PORT=$(PORT) exec $(BIN)/python -m services.standalone
@@ -40,11 +40,26 @@ check: env-dev ## Run format, lint, types, import rules, migrations and unit tes
 	@$(if $(MIGRATIONS),$(SQUAWK) $(MIGRATIONS))
 	@$(BIN)/python -m pytest tests/unit
 
+histories: env-dev ## Play 1,000 lives of licenses and a year of 2,000 devices (some 5 minutes)
+	@HISTORIES=1000 FLEET=2000 exec $(BIN)/python -m pytest -s tests/histories
+
+paused-reapers: env-dev ## Stop and resume a reaper 50 times while its candidates are heard (a minute)
+	@ROUNDS=50 exec $(BIN)/python -m pytest tests/integration/test_reaper_paused.py
+
 bench: env-dev ## Measure this machine
 	@exec $(BIN)/python -m tests.bench
 
 bench-facts: env-dev ## Send a minute of facts through RabbitMQ, with each trouble (some 6 minutes)
 	@exec $(BIN)/python -m tests.bench.facts
+
+bench-data: env-dev ## Make a million devices, and ten thousand, to measure on (half a minute; kept in build)
+	@exec $(BIN)/python -m tests.bench.data
+
+bench-scale: bench-data ## Compare a million devices with ten thousand (some 10 minutes)
+	@exec $(BIN)/python -m tests.bench.scale
+
+bench-first: env-dev ## Hear 100,000 devices for the first time after Redis was emptied (a minute)
+	@exec $(BIN)/python -m tests.bench.first_heartbeats
 
 format: env-dev ## Format the code and mend what the linter can
 	@$(BIN)/ruff format --quiet .
