@@ -3,7 +3,6 @@
 Questions that arrive together go to Postgres together. Nothing here decides about a seat.
 """
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
@@ -19,7 +18,8 @@ from shared.licensing.model import Device, DeviceState, License
 
 _SQL = load("reading.sql")
 
-KEYS_REMEMBERED = 100_000
+KEYS_REMEMBERED = 500_000
+"""Some 200 bytes each. So many at most; once there are more, the latest half at least."""
 
 LicenseRef = tuple[UUID, UUID]
 """(account id, license id)."""
@@ -68,7 +68,8 @@ class Reader:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._found: OrderedDict[bytes, LicenseRef] = OrderedDict()
+        self._found: dict[bytes, bytes] = {}
+        self._found_before: dict[bytes, bytes] = {}
         self._finder: Batcher[bytes, LicenseRef | None] = Batcher(self._find_all)
         self._licenses: Batcher[LicenseRef, License | None] = Batcher(self._read_all)
 
@@ -78,12 +79,15 @@ class Reader:
         Remembered, since a key is never moved to another license; that a key is unknown is not.
         """
         for digest in digests:
-            if (ref := self._found.get(digest)) is not None:
-                self._found.move_to_end(digest)
-                return ref
+            if (ids := self._found.get(digest)) is not None:
+                return UUID(bytes=ids[:16]), UUID(bytes=ids[16:])
+        for digest in digests:
+            if (ids := self._found_before.get(digest)) is not None:
+                self._remember(digest, ids)
+                return UUID(bytes=ids[:16]), UUID(bytes=ids[16:])
         for digest in digests:
             if (ref := await self._finder.ask(digest)) is not None:
-                self._remember(digest, ref)
+                self._remember(digest, ref[0].bytes + ref[1].bytes)
                 return ref
         return None
 
@@ -129,10 +133,11 @@ class Reader:
         rows = await fetch(self._pool, _SQL["trail"], *ref, after_version, limit)
         return [TrailEntry(**dict(row)) for row in rows]
 
-    def _remember(self, digest: bytes, ref: LicenseRef) -> None:
-        self._found[digest] = ref
-        if len(self._found) > KEYS_REMEMBERED:
-            self._found.popitem(last=False)
+    def _remember(self, digest: bytes, ids: bytes) -> None:
+        """In two generations: when the younger is full, the older goes, but for what was asked for meanwhile."""
+        self._found[digest] = ids
+        if len(self._found) >= KEYS_REMEMBERED // 2:
+            self._found, self._found_before = {}, self._found
 
     async def _find_all(self, digests: Sequence[bytes]) -> list[LicenseRef | None]:
         rows = await fetch(self._pool, _SQL["find_licenses"], list(digests))

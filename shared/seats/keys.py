@@ -6,8 +6,8 @@ four devices fills 160 bytes of a listpack, and with one more byte Redis would t
 
 | key | type | holds |
 | --- | --- | --- |
-| `sk:{TAG}` | hash | field `0`: the header (`HEADER`); one field of 8 bytes per active device: `SEAT` |
-| `sn:{TAG}:DIGEST` | string | a nonce seen within the replay window: the digest of the body it came with |
+| `s{TAG}` | hash | field `0`: the header (`HEADER`); one field of 8 bytes per active device: `SEAT` |
+| `n{TAG}:DIGEST` | string | a nonce seen within the replay window: the digest of the body it came with |
 | `sk:watermark` | string | `EPOCH:RUN_ID:MICROSECONDS` of the last second's pulse |
 | `sk:reconciler` | string | the process that compares Redis with Postgres just now, for some seconds |
 """
@@ -23,7 +23,7 @@ from shared.licensing.model import Device, DeviceState, License, LicenseStatus, 
 
 WATERMARK = b"sk:watermark"
 RECONCILER = b"sk:reconciler"
-LICENSES = b"sk:{*"
+LICENSES = b"s{*"
 """Matches the keys of all licenses."""
 HEADER_FIELD = b"0"
 
@@ -55,11 +55,11 @@ def license_key(account_id: UUID, license_id: UUID) -> bytes:
 @lru_cache(maxsize=65_536)
 def license_key_of(ids: bytes) -> bytes:
     """The key by the 32 bytes of both ids."""
-    return b"sk:{" + _tag(ids) + b"}"
+    return b"s{" + _tag(ids) + b"}"
 
 
 def nonce_key(account_id: UUID, license_id: UUID, digest: bytes) -> bytes:
-    return b"sn:{" + _tag(account_id.bytes + license_id.bytes) + b"}:" + digest
+    return b"n{" + _tag(account_id.bytes + license_id.bytes) + b"}:" + digest
 
 
 def device_field(device_id: UUID) -> bytes:

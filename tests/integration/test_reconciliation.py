@@ -217,7 +217,7 @@ async def test_keys_of_older_epochs_are_removed_and_nothing_else(
     change = await held(resources, refs[0])
     for number in range(1200):
         stale = {keys.HEADER_FIELD: header_of(number % 2, change), b"12345678": seat_of(change)}
-        await client.hset(b"sk:{stale-%d}" % number, mapping=stale)  # type: ignore[arg-type]
+        await client.hset(b"s{stale-%d}" % number, mapping=stale)  # type: ignore[arg-type]
     await client.set(keys.nonce_key(*refs[0], b"digest"), b"body")
     before = [await contents(client, ref) for ref in refs]
     found = await play(new_round(resources))
