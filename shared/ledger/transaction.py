@@ -34,6 +34,7 @@ from shared.licensing.model import (
     Extend,
     Granted,
     License,
+    Resize,
 )
 
 _SQL = load("ledger.sql")
@@ -132,14 +133,17 @@ async def _read(
 def _crowded(held: dict[Key, Held], commands: Sequence[Command]) -> list[tuple[UUID, UUID, int]]:
     """The licenses that may lack seats for this batch, and how many ended leases could be in the way.
 
-    Counted are all commands, not only the seekers: each other one may keep a lease that had ended.
+    Counted are all commands, not only the seekers: each other one may keep a lease that had ended. The limit is the
+    lowest that the batch will have.
     """
     seekers = {(command.account_id, command.license_id) for command in commands if _may_take(command)}
     asked = Counter((command.account_id, command.license_id) for command in commands)
-    lacking = (
-        (key, held[key].license.seats_used + asked[key] - held[key].license.seats_limit)
-        for key in seekers & held.keys()
-    )
+    limits = {key: held[key].license.seats_limit for key in seekers & held.keys()}
+    for command in commands:
+        key = (command.account_id, command.license_id)
+        if isinstance(command, Resize) and key in limits:
+            limits[key] = min(limits[key], command.seats)
+    lacking = ((key, held[key].license.seats_used + asked[key] - limit) for key, limit in limits.items())
     return [(*key, min(count, FREED_LIMIT)) for key, count in lacking if count > 0]
 
 

@@ -3,8 +3,6 @@
 import asyncio
 from datetime import timedelta
 
-import pytest
-
 from shared.licensing.model import Activate, Granted, Resize
 from tests.builders import NOW, add_license, ask, floating, names, open_ledger, owner
 from tests.conftest import Database
@@ -12,7 +10,6 @@ from tests.histories.real import set_clock, stop_clock
 from tests.invariants import check_invariants
 
 
-@pytest.mark.xfail(strict=True, reason="the ledger reads ended leases for the limit before the batch")
 async def test_a_license_made_smaller_frees_the_ended_leases_that_the_next_activation_needs(database: Database) -> None:
     async with owner(database) as connection:
         await stop_clock(connection)
