@@ -24,6 +24,11 @@ async def run(services: Services, *arguments: str) -> tuple[int, str, str]:
     return await command.ended(), command.out.read_text(), command.err.read_text()
 
 
+def said(err: str) -> list[str]:
+    """What the command says itself; a busy machine may let it log that Redis was slow."""
+    return [line for line in err.splitlines() if line.startswith("services.reaper: ")]
+
+
 async def silent_devices(vendor: Vendor, count: int = 1) -> Grant:
     grant = await vendor.license(seats=count, customer="Ada")
     for number in range(count):
@@ -39,7 +44,8 @@ async def used(database: Database) -> int:
 async def test_a_pass_announces_and_then_frees(services: Services, vendor: Vendor, database: Database) -> None:
     await silent_devices(vendor, 2)
 
-    assert await run(services, "--once") == (0, "0 announced, 0 freed, 0 failed, 0 left alone\n", "")
+    code, out, err = await run(services, "--once")
+    assert (code, out, said(err)) == (0, "0 announced, 0 freed, 0 failed, 0 left alone\n", [])
     await move_clock(database, days=84)
     assert (await run(services, "--once"))[:2] == (0, "2 announced, 0 freed, 0 failed, 0 left alone\n")
     assert (await run(services, "--once"))[:2] == (0, "0 announced, 0 freed, 0 failed, 0 left alone\n")
@@ -111,7 +117,7 @@ async def test_what_is_halted_is_told_with_what_to_do_and_fails_the_run(
     planned = await run(services, "--dry-run")
 
     assert (code, out) == (1, "0 announced, 0 freed, 0 failed, 2 left alone\n")
-    all, account = err.splitlines()
+    all, account = said(err)
     assert "halted: contacts_fell, 3 of 9000;" in all
     assert all.endswith("services.portal.admin reaper resume")
     assert f"halted for account {vendor.account}: too_many, 9 of 9;" in account

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 import pytest
 
+from shared.runtime.resources import Settings as ServiceSettings
 from shared.runtime.settings import (
     Log,
     Postgres,
@@ -213,3 +214,15 @@ def test_a_missing_config_file_exits_with_code_2(tmp_path: Path, capsys: pytest.
 def test_the_config_option_is_optional() -> None:
     assert parse_args("portal", []) is None
     assert parse_args("portal", ["--config", "a.toml"]) == Path("a.toml")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("SIMULATED_CLOCK", "true"), ("SHORTEST_FLOATING_LEASE_S", "1")], ids=["clock", "lease"]
+)
+def test_production_takes_no_setting_that_is_for_tests(name: str, value: str) -> None:
+    given = {**COMPLETE, "SEATKEEPER_REDIS_URL": "redis://r", f"SEATKEEPER_TESTING_{name}": value}
+    with pytest.raises(SettingsFaults) as caught:
+        load(ServiceSettings, file=None, environ=given)
+    assert any("production takes none" in fault for fault in caught.value.faults)
+
+    assert load(ServiceSettings, file=None, environ={**given, "SEATKEEPER_ENVIRONMENT": "development"})
