@@ -97,7 +97,7 @@ async def test_first_heartbeats_after_redis_was_emptied_cost_postgres_a_few_read
     assert asked.commands == []
     assert sum(map(len, asked.reads)) == DEVICES
     assert len(asked.reads) <= 4
-    assert sent < 120, "the pulse and the relay ask too, some ten times a second"
+    assert sent < 40, "the pulse and the relay ask too, some ten times a second"
 
 
 async def test_what_was_read_is_filled_in_for_the_next_heartbeats(platform: Platform, asked: Asked) -> None:

@@ -32,6 +32,9 @@ from tests.platform import (
 
 pytest_plugins = ["tests.platform"]
 
+PATIENT_MS = 5000
+"""Redis is not given up where the machine is busy."""
+
 NAMES = ["activation", "heartbeat", "reaper", "portal"]
 
 
@@ -63,6 +66,7 @@ async def test_a_device_lives_its_life_with_separate_services(services: Services
 
 
 async def test_every_service_serves_its_probes_on_a_port_of_their_own(services: Services, vendor: Vendor) -> None:
+    services.settings["redis"]["timeout_ms"] = PATIENT_MS
     started = [services.start(name) for name in NAMES]
 
     for service in started:
@@ -79,8 +83,7 @@ async def test_every_service_serves_its_probes_on_a_port_of_their_own(services: 
     assert [await service.stop() for service in started] == [0] * 4
     for service in started:
         assert service.err.read_text() == ""
-        told = [line["event"] for line in service.log() if line["level"] not in ("debug", "info")]
-        assert set(told) <= {"redis.away"}  # it answers late now and then where the machine is busy
+        assert [line["event"] for line in service.log() if line["level"] not in ("debug", "info")] == []
 
 
 async def test_requests_are_counted_by_route(services: Services, vendor: Vendor) -> None:
