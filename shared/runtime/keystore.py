@@ -9,14 +9,14 @@ import msgspec
 from shared.batching import Batcher
 from shared.ledger.reader import Reader, StoredKey
 from shared.signing.keyring import SealedKey, unseal
-from shared.signing.keys import SigningKey, load_signing_key
+from shared.signing.keys import PUBLIC_BYTES, SigningKey, load_signing_key
 from shared.signing.secrets import MasterSecrets
 
 LIFE_S = 60.0
 
 
 class AccountKeys(msgspec.Struct, frozen=True, kw_only=True):
-    """An account's newest leaf key with its certificate, and the public halves that verify what it signed."""
+    """An account's newest Ed25519 leaf with its certificate, and the public halves of all leaves, of RSA too."""
 
     signer: SigningKey
     certificate: str
@@ -42,11 +42,12 @@ class Keystore:
 
     async def _load(self, account_id: UUID) -> AccountKeys | None:
         leaves = [key for key in await self._reader.account_keys(account_id) if key.role == "leaf"]
-        if not leaves:
+        signing = next((key for key in leaves if len(key.public_key) == PUBLIC_BYTES), None)
+        if signing is None:
             return None
         keys = AccountKeys(
-            signer=self._open(account_id, leaves[0]),
-            certificate=leaves[0].certificate or "",
+            signer=self._open(account_id, signing),
+            certificate=signing.certificate or "",
             public={key.kid: key.public_key for key in leaves},
         )
         self._opened[account_id] = (time.monotonic() + LIFE_S, keys)

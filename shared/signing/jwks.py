@@ -6,5 +6,5 @@ from shared.signing.keys import PublicJwk, public_jwk
 
 
 def key_set(public_keys: Iterable[bytes]) -> dict[str, list[PublicJwk]]:
-    """The set of raw Ed25519 public keys (32 bytes each), in order, each once."""
+    """The set of raw public keys, in order, each once."""
     return {"keys": [public_jwk(public) for public in dict.fromkeys(public_keys)]}

@@ -1,5 +1,7 @@
 """An account's keys: a root that clients pin, and leaves that it certifies and that sign from day to day.
 
+- The root is of Ed25519, and so is the leaf that signs leases. A leaf of RSA-3072, for license files, is made when it
+  is first needed: it takes long.
 - A leaf's certificate is a compact JWS by the root over `{iss, leaf, nbf, exp}`. It travels inside what the leaf signs,
   so that a client which knows only the root can verify it offline.
 - Private keys rest sealed: AES-256-GCM under the key-encryption key of a master secret, bound to the account and the
@@ -14,14 +16,17 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from shared.signing import base64url, jws
+from shared.signing import jws
 from shared.signing.keys import (
-    PUBLIC_BYTES,
     PublicJwk,
+    RsaSigningKey,
     SigningKey,
+    is_sound,
     load_signing_key,
+    new_rsa_signing_key,
     new_signing_key,
     public_jwk,
+    public_of,
     thumbprint,
 )
 from shared.signing.secrets import MasterSecrets, Purpose
@@ -34,6 +39,7 @@ __all__ = [
     "certify",
     "load_signing_key",
     "new_account_keys",
+    "new_rsa_leaf",
     "new_signing_key",
     "seal",
     "unseal",
@@ -72,10 +78,21 @@ def new_account_keys(account: uuid.UUID, now: datetime) -> tuple[SigningKey, Sig
     return root, leaf, certify(root, leaf.public, account, now)
 
 
+def new_rsa_leaf(root: SigningKey, account: uuid.UUID, now: datetime) -> tuple[RsaSigningKey, str]:
+    """A new leaf of RSA-3072 and its certificate. ValueError if `root` is none."""
+    leaf = new_rsa_signing_key()
+    return leaf, certify(root, leaf.public, account, now)
+
+
 def certify(root: SigningKey, leaf_public: bytes, account: uuid.UUID, now: datetime) -> str:
-    """The root's word that a leaf signs for the account for the next ten years. ValueError if `root` is none."""
+    """The root's word that a leaf signs for the account for the next ten years.
+
+    ValueError if `root` is none, or the raw public key of the leaf is no sound one.
+    """
     if root.role != "root":
         raise ValueError("only a root key certifies")
+    if not is_sound(leaf_public):
+        raise ValueError("the leaf is no sound key")
     claims = _Certificate(
         iss=account,
         leaf=public_jwk(leaf_public),
@@ -90,13 +107,11 @@ def verify_certificate(root_public: bytes, token: str, now: datetime, *, account
     claims = jws.verify_as(token, {thumbprint(root_public): root_public}, CERTIFICATE_TYP, _Certificate)
     if claims is None or claims.iss != account or not claims.nbf <= now.timestamp() < claims.exp:
         return None
-    public = base64url.decode(claims.leaf.get("x", "").encode())
-    is_whole = public is not None and len(public) == PUBLIC_BYTES and claims.leaf == public_jwk(public)
-    return claims.leaf if is_whole else None
+    return claims.leaf if public_of(claims.leaf) is not None else None
 
 
 def seal(master: MasterSecrets, account: uuid.UUID, kid: str, private_raw: bytes) -> SealedKey:
-    """Encrypt 32 private bytes for storage, under the current master secret."""
+    """Encrypt the private bytes of a key (`keys.private_bytes`) for storage, under the current master secret."""
     nonce = os.urandom(_NONCE_BYTES)
     ciphertext = _cipher(master, master.current).encrypt(nonce, private_raw, _bound_to(account, kid))
     return SealedKey(key_id=master.current, sealed=nonce + ciphertext)

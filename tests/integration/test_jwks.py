@@ -1,14 +1,22 @@
 """The public keys: of one account, and of all."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import jwt
 import pytest
 
-from shared.signing import base64url
-from shared.signing.keyring import SealedKey, certify, load_signing_key, new_signing_key, seal, unseal
-from shared.signing.keys import thumbprint
+from shared.signing import base64url, license_file
+from shared.signing.keyring import SealedKey, certify, load_signing_key, new_rsa_leaf, new_signing_key, seal, unseal
+from shared.signing.keys import (
+    RsaSigningKey,
+    SigningKey,
+    load_rsa_signing_key,
+    private_bytes,
+    public_jwk,
+    thumbprint,
+)
+from shared.signing.license_file import LicenseFile
 from tests.platform import PRODUCT, Platform
 
 pytest_plugins = ["tests.platform"]
@@ -67,17 +75,58 @@ async def test_a_new_leaf_signs_while_what_the_old_one_signed_still_verifies(
     assert [key["kid"] for key in (await platform.api.ask("GET", path)).ok()["keys"]] == [new]
 
 
+async def test_a_leaf_of_rsa_is_shown_and_signs_files_while_leases_stay_as_they_are(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.runtime.keystore.LIFE_S", 0.0)
+    vendor = await platform.vendor()
+    grant = await vendor.license()
+    before = (await platform.api.activate(grant.key)).ok(201)["lease"]
+    root, now = await root_of(platform, vendor.account), datetime.now(UTC)
+
+    rsa, certificate = new_rsa_leaf(root, vendor.account, now)
+    await store_leaf(platform, vendor.account, rsa, certificate)
+
+    after = (await platform.api.activate(grant.key)).ok(200)["lease"]
+    assert jwt.get_unverified_header(after) == jwt.get_unverified_header(before)
+    shown = (await platform.api.ask("GET", f"/v1/accounts/{vendor.account}/jwks.json")).ok()["keys"]
+    assert [key["kid"] for key in shown] == [rsa.kid, jwt.get_unverified_header(before)["kid"]]
+    assert shown[0] == public_jwk(rsa.public)
+    (row,) = await platform.rows("SELECT * FROM signing_key WHERE kid = $1", rsa.kid)
+    sealed = SealedKey(key_id=row["sealed_with"], sealed=row["sealed"])
+    opened = load_rsa_signing_key(unseal(platform.resources.secrets, vendor.account, rsa.kid, sealed))
+    file = LicenseFile(
+        iss=vendor.account,
+        aud=PRODUCT,
+        license=grant.id,
+        device=uuid4(),
+        generation=1,
+        fingerprint="a fingerprint",
+        issued=now.replace(microsecond=0),
+        expiry=now.replace(microsecond=0) + timedelta(days=30),
+        leaf=row["certificate"],
+    )
+    assert license_file.verify(license_file.sign(opened, file), root.public, PRODUCT, now) == file
+
+
 async def add_leaf(platform: Platform, account: UUID) -> str:
     """Rotate as an operator would: a new leaf, certified by the account's root."""
-    secrets = platform.resources.secrets
-    (row,) = await platform.rows("SELECT * FROM signing_key WHERE account_id = $1 AND role = 'root'", account)
-    private = unseal(secrets, account, row["kid"], SealedKey(key_id=row["sealed_with"], sealed=row["sealed"]))
     leaf = new_signing_key("leaf")
-    sealed = seal(secrets, account, leaf.kid, leaf.private.private_bytes_raw())
+    certificate = certify(await root_of(platform, account), leaf.public, account, datetime.now(UTC))
+    await store_leaf(platform, account, leaf, certificate)
+    return leaf.kid
+
+
+async def root_of(platform: Platform, account: UUID) -> SigningKey:
+    (row,) = await platform.rows("SELECT * FROM signing_key WHERE account_id = $1 AND role = 'root'", account)
+    sealed = SealedKey(key_id=row["sealed_with"], sealed=row["sealed"])
+    return load_signing_key(unseal(platform.resources.secrets, account, row["kid"], sealed), "root")
+
+
+async def store_leaf(platform: Platform, account: UUID, leaf: SigningKey | RsaSigningKey, certificate: str) -> None:
+    sealed = seal(platform.resources.secrets, account, leaf.kid, private_bytes(leaf))
     await platform.rows(
         "INSERT INTO signing_key (account_id, kid, role, public_key, sealed_with, sealed, certificate)"
         " VALUES ($1, $2, 'leaf', $3, $4, $5, $6)",
-        *(account, leaf.kid, leaf.public, sealed.key_id, sealed.sealed),
-        certify(load_signing_key(private, "root"), leaf.public, account, datetime.now(UTC)),
+        *(account, leaf.kid, leaf.public, sealed.key_id, sealed.sealed, certificate),
     )
-    return leaf.kid
