@@ -47,6 +47,7 @@ class _Routed(msgspec.Struct):
 
 
 _routed = msgspec.json.Decoder(_Routed)
+_UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
 def pack(facts: Sequence[str]) -> list[Parcel]:
@@ -69,7 +70,7 @@ def unpack(body: bytes) -> Unpacked:
     for line in body.split(b"\n"):
         try:
             unpacked.facts.append(_read(line))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except _UNREADABLE as error:
             unpacked.unreadable.append(str(error))
     return unpacked
 
@@ -78,7 +79,7 @@ def routing_key(fact: str) -> str:
     """What kind of license the fact is about, as far as this release can tell."""
     try:
         routed = _routed.decode(fact)
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return OTHER
     return KEY_PREFIX + routed.terms.kind if routed.schema <= SCHEMA else OTHER
 

@@ -37,6 +37,15 @@ def test_what_cannot_be_read_is_for_everyone(fact: str) -> None:
     assert routing_key(fact) == OTHER
 
 
+def test_a_fact_nested_too_deep_is_unreadable_and_spoils_none_beside_it() -> None:
+    deep = f'{{"later":{"[" * 9000}{"]" * 9000},{make_facts([1])[0][1:]}'
+    (good,) = make_facts([2])
+    facts, unreadable = unpack(f"{deep}\n{good}".encode())
+    assert [fact.version for fact in facts] == [2]
+    assert len(unreadable) == 1
+    assert routing_key(deep) == OTHER
+
+
 def test_facts_come_back_as_they_were_packed() -> None:
     facts = make_facts(range(1, 4))
     (parcel,) = pack(facts)
