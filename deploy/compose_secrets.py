@@ -15,7 +15,7 @@ from pathlib import Path
 FOLDER = Path(__file__).parent / "secrets"
 OWNER = "seatkeeper_owner"
 BROKER_USER = "seatkeeper"
-SERVICES = ("activation", "heartbeat", "reaper", "portal")
+USERS = ("activation", "heartbeat", "reaper", "portal", "operator")
 MASTER_SECRET_BYTES = 32
 
 
@@ -31,9 +31,9 @@ def write_secrets(folder: Path) -> None:
     owner = _keep(folder / "owner_password", _password())
     _keep(folder / "owner_dsn", _dsn(OWNER, owner))
     _keep(folder / "owner_service", f"[owner]\nhost=postgres\ndbname=seatkeeper\nuser={OWNER}\npassword={owner}\n")
-    for service in SERVICES:
-        password = _keep(folder / f"{service}_password", _password())
-        _keep(folder / f"{service}_dsn", _dsn(f"seatkeeper_{service}", password))
+    for user in USERS:
+        password = _keep(folder / f"{user}_password", _password())
+        _keep(folder / f"{user}_dsn", _dsn(f"seatkeeper_{user}", password))
     valkey = _keep(folder / "valkey_password", _password())
     _keep(folder / "valkey_settings", f"requirepass {valkey}\n")
     _keep(folder / "redis_url", f"redis://:{valkey}@valkey:6379/0")

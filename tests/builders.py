@@ -36,11 +36,14 @@ from shared.licensing.model import (
     Terms,
     device_id,
 )
+from shared.signing.seal import TrailStamp
+from shared.signing.secrets import MasterSecrets
 from tests.conftest import Database
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 REF: LicenseRef = (UUID("0190aaaa-0000-7000-8000-000000000001"), UUID("0190bbbb-0000-7000-8000-000000000002"))
 ACTIVATION = "seatkeeper_activation"
+STAMP = TrailStamp(MasterSecrets({"k1": bytes(range(32))}, "k1"))
 
 Kinds = TypeVar("Kinds", bound=Command)
 

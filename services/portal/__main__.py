@@ -7,4 +7,4 @@ from services.portal.settings import Settings
 from shared.web.service import main
 
 if __name__ == "__main__":
-    sys.exit(main("portal", Settings, routes))
+    sys.exit(main("portal", Settings, routes, relays=False))

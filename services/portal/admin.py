@@ -15,6 +15,7 @@ import typer
 
 from services.portal.commands import (
     account,
+    audit,
     broker,
     device,
     license,
@@ -48,6 +49,7 @@ app.add_typer(device.app, name="device")
 app.add_typer(token.app, name="token")
 app.add_typer(management_token.app, name="management-token")
 app.add_typer(reaper.app, name="reaper")
+app.add_typer(audit.app, name="audit")
 app.command("restored", epilog=example("restored --for 90d"))(reaper.restored)
 app.add_typer(broker.facts, name="facts")
 app.add_typer(broker.letters, name="dead-letters")

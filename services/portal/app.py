@@ -4,7 +4,7 @@ from services.portal.accounts import Accounts
 from services.portal.licenses import Licenses
 from services.portal.lookups import Lookups
 from shared.runtime.resources import Resources
-from shared.web.endpoints import Route
+from shared.web.routes import Route
 
 
 def routes(_resources: Resources) -> list[Route]:

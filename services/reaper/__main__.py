@@ -10,7 +10,7 @@ import uvloop
 from aiohttp import web
 
 from services.reaper import command
-from services.reaper.app import floating, reap, worker
+from services.reaper.app import floating, reap, sealing, worker
 from services.reaper.settings import Settings
 from shared.facts.topology import REAPER
 from shared.ledger.connections import UnavailableError
@@ -53,6 +53,7 @@ async def _work(settings: Settings, stop: asyncio.Event) -> None:
             facts_flowing(settings, resources, committed, name=APPLICATION, wanted=[(REAPER, leases)]),
             background(leases.run),
             background(worker(resources, settings).run),
+            background(sealing(resources).run),
         ):
             app = web.Application()
             add_routes(app, resources.metrics, [])

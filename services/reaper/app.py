@@ -1,4 +1,4 @@
-"""The wiring of the reaper: its pass and its loop on the shared resources.
+"""The wiring of the reaper: its pass, its loop and the sealer's on the shared resources.
 
 A pass has a ledger of its own on the same pool: its batches are larger, and nobody else's commands wait behind them.
 """
@@ -6,9 +6,11 @@ A pass has a ledger of its own on the same pool: its batches are larger, and nob
 from services.reaper.floating import FloatingLeases
 from services.reaper.guard import Guard
 from services.reaper.reap import Reap
+from services.reaper.sealing import Sealing
 from services.reaper.settings import Reaper, Settings
 from services.reaper.worker import Worker
 from shared.ledger.ledger import Ledger
+from shared.ledger.sealing import Sealer
 from shared.runtime.resources import Resources
 
 BATCH_LIMIT = 1024
@@ -25,6 +27,7 @@ def worker(resources: Resources, settings: Settings) -> Worker:
         guard,
         resources.pool,
         resources.metrics,
+        resources.trail_stamp,
         interval_s=settings.reaper.interval_s,
         retention_days=settings.audit.retention_days,
     )
@@ -32,6 +35,10 @@ def worker(resources: Resources, settings: Settings) -> Worker:
 
 def floating(resources: Resources) -> FloatingLeases:
     return FloatingLeases(resources.pool, resources.ledger, resources.clock)
+
+
+def sealing(resources: Resources) -> Sealing:
+    return Sealing(Sealer(resources.pool, resources.trail_stamp), resources.metrics)
 
 
 def _guard(resources: Resources) -> Guard:

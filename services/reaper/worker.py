@@ -12,6 +12,7 @@ import structlog
 
 from services.reaper.guard import Guard
 from services.reaper.reap import Reap
+from shared.ledger.chain import Stamp
 from shared.ledger.connections import Pool, UnavailableError
 from shared.ledger.contact_counts import clear_contacts
 from shared.ledger.halts import Cause, Look
@@ -32,6 +33,7 @@ class Worker:
         guard: Guard,
         pool: Pool,
         metrics: Metrics,
+        stamp: Stamp,
         *,
         interval_s: float,
         retention_days: int | None = None,
@@ -39,6 +41,7 @@ class Worker:
         self._reap = reap
         self._guard = guard
         self._pool = pool
+        self._stamp = stamp
         self._interval_s = interval_s
         self._retention_days = retention_days
         self._house_due = monotonic()
@@ -99,7 +102,7 @@ class Worker:
             return
         try:
             await clear_contacts(self._pool)
-            await keep_partitions(self._pool, retention_days=self._retention_days)
+            await keep_partitions(self._pool, self._stamp, retention_days=self._retention_days)
         except UnavailableError:
             return  # as the pass has told
         except Exception:

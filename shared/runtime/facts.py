@@ -35,9 +35,11 @@ async def facts_flowing(
     *,
     name: str,
     wanted: Sequence[Subscription] = (),
+    relays: bool = True,
 ) -> AsyncIterator[None]:
     """Relay what this process commits, and hand to each subscription what it wants, while the body runs.
 
+    Who may not see every account's facts does not relay: the others take its facts from the outbox within a second.
     Raises `StartError` when the topology was not declared; a broker that is away is waited for.
     """
     if settings.rabbitmq is None:
@@ -54,7 +56,8 @@ async def facts_flowing(
     )
     async with AsyncExitStack() as stack:
         stack.push_async_callback(publisher.close)
-        await stack.enter_async_context(background(relay.run))
+        if relays:
+            await stack.enter_async_context(background(relay.run))
         for subscriber, receive in wanted:
             consumer = Consumer(url, subscriber, receive, away=(*AWAY, UnavailableError))
             await stack.enter_async_context(background(consumer.run))

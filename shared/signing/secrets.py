@@ -28,6 +28,7 @@ class Purpose(StrEnum):
     DEVICE_TOKEN = "device-token"  # noqa: S105 (the name of a purpose)
     MANAGEMENT_TOKEN = "management-token"  # noqa: S105 (the name of a purpose)
     KEY_ENCRYPTION = "key-encryption"
+    TRAIL_SEAL = "trail-seal"
 
 
 class MasterSecrets:

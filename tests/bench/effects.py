@@ -19,7 +19,7 @@ from shared.licensing.facts import Fact
 
 SUBSCRIBER = Subscriber(queue="seatkeeper.effects", keys=("fact.#",))
 TABLE = "CREATE TABLE effect (account_id uuid, license_id uuid, version bigint, age_s float8)"
-GRANT = "GRANT SELECT, INSERT ON effect TO seatkeeper_portal"
+GRANT = "GRANT SELECT, INSERT ON effect TO seatkeeper_heartbeat"
 
 
 class Effects:

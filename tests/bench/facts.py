@@ -132,7 +132,7 @@ class Bench:
             await connection.close()
 
     def _start_consumer(self) -> "subprocess.Popen[bytes]":
-        dsn = self.stack.servers.postgres.dsn(DATABASE, "seatkeeper_portal")
+        dsn = self.stack.servers.postgres.dsn(DATABASE, "seatkeeper_heartbeat")
         arguments = ["-m", "tests.bench.effects", self.stack.rabbitmq.url, dsn]
         return subprocess.Popen([sys.executable, *arguments, *(["--disturb"] if self._disturb else [])])
 

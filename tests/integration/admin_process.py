@@ -22,7 +22,7 @@ from tests.builders import fetch
 from tests.conftest import Database
 
 ROOT = Path(__file__).resolve().parents[2]
-ROLE = "seatkeeper_portal"
+ROLE = "seatkeeper_operator"
 SECRET = base64.b64encode(bytes(range(32))).decode()
 LIMIT_S = 30.0
 

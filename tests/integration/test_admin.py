@@ -187,7 +187,7 @@ async def test_settings_come_from_a_file_named_anywhere_on_the_line(
 ) -> None:
     file = tmp_path / "portal.toml"
     secrets = f'[secrets]\ncurrent = "k1"\n[secrets.keys]\nk1 = "{SECRET}"\n'
-    dsn = json.dumps(database.dsn_for("seatkeeper_portal"))
+    dsn = json.dumps(database.dsn_for("seatkeeper_operator"))
     file.write_text(f'[postgres]\ndsn = {dsn}\n[redis]\nurl = "{redis_url}"\n{secrets}')
     assert (await Admin()("account", "list", "--json", "--config", file)).json == []
 

@@ -91,7 +91,7 @@ async def test_a_database_away_is_one_line(admin: Admin) -> None:
 
 async def test_a_role_without_the_right_is_one_line(admin: Admin, database: Database) -> None:
     reaper = database.dsn_for("seatkeeper_reaper")
-    assert "seatkeeper_portal" in (await admin("account", "create", "X", SEATKEEPER_POSTGRES_DSN=reaper)).refused()
+    assert "seatkeeper_operator" in (await admin("account", "create", "X", SEATKEEPER_POSTGRES_DSN=reaper)).refused()
 
 
 async def test_redis_away_is_told_and_keeps_nobody_from_a_change(admin: Admin, vendor: Vendor) -> None:

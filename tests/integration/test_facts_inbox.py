@@ -137,7 +137,7 @@ async def test_what_was_received_long_ago_is_forgotten(database: Database, pool:
     assert await fetch(database, "SELECT version FROM inbox") == [(3000,)]
 
 
-@pytest.mark.parametrize("service", ["activation", "heartbeat", "reaper", "portal", "standalone"])
+@pytest.mark.parametrize("service", ["activation", "heartbeat", "reaper", "standalone"])
 async def test_every_service_may_receive_and_forget_but_not_change(database: Database, service: str) -> None:
     async with open_role(database.dsn_for(f"seatkeeper_{service}")) as pool:
         async with pool.acquire() as connection:

@@ -259,7 +259,8 @@ async def test_the_worker_goes_on_after_an_outage(gated_platform: Platform) -> N
         return b"seatkeeper_reaper_freed_total 1.0" in metrics.render()
 
     pool = platform.resources.pool
-    worker = Worker(platform.standalone.reap, Guard(pool, clock_may_jump=True), pool, metrics, interval_s=0.1)
+    guard, stamp = Guard(pool, clock_may_jump=True), platform.resources.trail_stamp
+    worker = Worker(platform.standalone.reap, guard, pool, metrics, stamp, interval_s=0.1)
     async with background(worker.run):
         await asyncio.sleep(0.5)
         assert await platform.seats_used(grant) == 1

@@ -16,7 +16,7 @@ from shared.licensing.codes import Code
 from shared.licensing.model import Activate, HoldOffline, Suspend
 from shared.runtime.background import background
 from shared.runtime.metrics import Metrics
-from tests.builders import ask, code_of, fetch, floating, make_terms, open_ledger, open_role, shift_clock
+from tests.builders import STAMP, ask, code_of, fetch, floating, make_terms, open_ledger, open_role, shift_clock
 from tests.conftest import Database
 from tests.platform import Platform, Services, Vendor, eventually, open_api
 from tests.reaping import new_account, open_reaper, seat, silence, used
@@ -322,7 +322,7 @@ async def test_halts_are_counted_by_cause_and_the_worker_goes_on(database: Datab
     metrics = Metrics(CollectorRegistry())
 
     async with open_reaper(database) as reaper:
-        worker = Worker(reaper.pass_, reaper.guard, reaper.pool, metrics, interval_s=0.1)
+        worker = Worker(reaper.pass_, reaper.guard, reaper.pool, metrics, STAMP, interval_s=0.1)
         async with background(worker.run):
             await eventually(lambda: _says(metrics, 'reaper_halted{cause="too_many"} 1.0'))
             assert await _says(metrics, 'reaper_halted{cause="clock_stepped"} 0.0')

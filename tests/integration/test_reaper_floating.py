@@ -120,11 +120,12 @@ async def test_a_reaper_that_starts_later_finds_the_leases_there_are(
     """Without facts, so that it can know of them only by looking."""
     grant = await vendor.license(kind=Kind.FLOATING, seats=3, lease_s=3)
     ids = [await vendor.seat(grant, name) for name in ("one", "two", "three")]
+    ends = {id: await lease_end(database, id) for id in ids}
     kept = await vendor.seat(await vendor.license(), "node-locked")
 
     reaper = await services.start("reaper", changes=HOURLY).ready()
 
-    await freed_in_time(database, {id: await lease_end(database, id) for id in ids})
+    await freed_in_time(database, ends)
     await lease_end(database, kept)
     assert await reaper.stop() == 0
 

@@ -16,9 +16,10 @@ from tests.builders import add_license, add_token, ask, fetch, open_ledger, open
 from tests.conftest import Database
 from tests.invariants import check_invariants
 
-ACTIVATION, HEARTBEAT, REAPER, PORTAL, STANDALONE = ROLES = [
-    f"seatkeeper_{service}" for service in ("activation", "heartbeat", "reaper", "portal", "standalone")
+ACTIVATION, HEARTBEAT, REAPER, PORTAL, STANDALONE, OPERATOR = ROLES = [
+    f"seatkeeper_{user}" for user in ("activation", "heartbeat", "reaper", "portal", "standalone", "operator")
 ]
+OF_EVERY_ACCOUNT = [role for role in ROLES if role != PORTAL]  # the portal's: tests/integration/test_row_security.py
 
 
 async def run(database: Database, role: str, statement: str, *arguments: object) -> None:
@@ -67,6 +68,7 @@ async def test_no_service_changes_the_schema_or_removes_records(database: Databa
 
 
 TAMPERING = ["UPDATE audit SET actor = 'nobody'", "DELETE FROM audit", "TRUNCATE audit", "TRUNCATE audit CASCADE"]
+TAMPERING += ["UPDATE audit_seal SET number = 9", "DELETE FROM audit_seal", "TRUNCATE audit_seal"]
 
 
 @pytest.mark.parametrize("statement", TAMPERING)
@@ -99,11 +101,12 @@ async def test_an_audit_row_cannot_be_replaced_by_writing_it_again(database: Dat
 # --- Who reads secrets ----------------------------------------------------------------------------------------
 
 READERS = {
-    "license_key": {ACTIVATION, PORTAL, STANDALONE},
-    "signing_key": {ACTIVATION, HEARTBEAT, PORTAL, STANDALONE},
-    "activation_token": {ACTIVATION, PORTAL, STANDALONE},
-    "management_token": {PORTAL, STANDALONE},
-    "audit": {PORTAL, STANDALONE},
+    "license_key": {ACTIVATION, PORTAL, STANDALONE, OPERATOR},
+    "signing_key": {ACTIVATION, HEARTBEAT, PORTAL, STANDALONE, OPERATOR},
+    "activation_token": {ACTIVATION, PORTAL, STANDALONE, OPERATOR},
+    "management_token": {PORTAL, STANDALONE, OPERATOR},
+    "audit": {REAPER, PORTAL, STANDALONE, OPERATOR},
+    "audit_seal": {REAPER, STANDALONE, OPERATOR},
 }
 
 
@@ -114,11 +117,11 @@ async def test_secrets_and_the_trail_are_read_by_those_who_need_them(database: D
 
 
 @pytest.mark.parametrize("table", ["account", "product", "policy", "license", "license_key", "signing_key"])
-async def test_only_the_portal_adds_what_is_sold(database: Database, table: str) -> None:
+async def test_only_the_vendors_side_adds_what_is_sold(database: Database, table: str) -> None:
     adders = {
         role for role in ROLES if not await is_refused(database, role, f"INSERT INTO {table} SELECT FROM {table}")
     }
-    assert adders <= {PORTAL, STANDALONE}
+    assert adders == {STANDALONE, OPERATOR} | ({PORTAL} if table != "account" else set())
     async with open_role(database.dsn_for(ACTIVATION)) as pool:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await Catalog(pool).add_account(uuid4(), "Mine", [])
@@ -135,7 +138,7 @@ async def test_what_a_license_was_granted_with_is_changed_by_no_service(
 # --- What each can --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", OF_EVERY_ACCOUNT)
 async def test_every_service_changes_seats_through_a_ledger_of_its_own_role(database: Database, role: str) -> None:
     ref = await add_license(database, seats=1)
     async with open_ledger(database, role=role) as ledger:
@@ -153,8 +156,8 @@ async def test_every_service_changes_seats_through_a_ledger_of_its_own_role(data
     await check_invariants(database)
 
 
-@pytest.mark.parametrize("role", ROLES)
-async def test_every_service_relays_facts_and_keeps_the_pulse(database: Database, role: str) -> None:
+@pytest.mark.parametrize("role", [ACTIVATION, HEARTBEAT, REAPER, STANDALONE])
+async def test_every_service_relays_facts(database: Database, role: str) -> None:
     await add_license(database)
     async with open_role(database.dsn_for(role)) as pool:
         handed_over: list[str] = []
@@ -164,10 +167,21 @@ async def test_every_service_relays_facts_and_keeps_the_pulse(database: Database
 
         assert await relay_once(pool, publish) == 1
         await clear_sent(pool, keep_s=-1)
+    assert await fetch(database, "SELECT count(*) FROM outbox") == [(0,)]
+
+
+@pytest.mark.parametrize("role", [PORTAL, OPERATOR])
+async def test_who_works_for_vendors_relays_no_facts(database: Database, role: str) -> None:
+    assert await is_refused(database, role, "UPDATE outbox SET sent_at = now()")
+    assert await is_refused(database, role, "DELETE FROM outbox")
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_every_service_keeps_the_pulse(database: Database, role: str) -> None:
+    async with open_role(database.dsn_for(role)) as pool:
         clock = Clock(pool)
         await clock.raise_epoch(1)
         assert clock.epoch == 2
-    assert await fetch(database, "SELECT count(*) FROM outbox") == [(0,)]
 
 
 @pytest.mark.parametrize("role", [ACTIVATION, STANDALONE])
@@ -184,7 +198,7 @@ async def test_who_activates_finds_keys_and_counts_the_uses_of_tokens(database: 
     assert await fetch(database, "SELECT uses FROM activation_token") == [(1,)]
 
 
-@pytest.mark.parametrize("role", [HEARTBEAT, PORTAL])
+@pytest.mark.parametrize("role", [HEARTBEAT, OPERATOR])
 async def test_who_answers_devices_reads_the_keys_that_sign(database: Database, role: str) -> None:
     ref = await add_license(database)
     async with open_role(database.dsn_for(role)) as pool:
@@ -204,8 +218,8 @@ async def test_the_reaper_finds_silent_devices(database: Database) -> None:
         assert len((await candidates(pool, "expired_devices", after=START, limit=10)).found) == 1
 
 
-@pytest.mark.parametrize("role", [PORTAL, STANDALONE])
-async def test_the_portal_keeps_the_catalogue_and_reads_the_trail(database: Database, role: str) -> None:
+@pytest.mark.parametrize("role", [OPERATOR, STANDALONE])
+async def test_the_operator_keeps_the_catalogue_and_reads_the_trail(database: Database, role: str) -> None:
     ref = await add_license(database)
     async with open_role(database.dsn_for(role)) as pool:
         catalog = Catalog(pool)

@@ -91,9 +91,9 @@ async def drained(database: Database, *, within_s: float = 10.0) -> None:
 
 
 async def suspend_elsewhere(database: Database, grant: Grant, facts_url: str) -> None:
-    """As the portal does it, in another process than those that serve devices."""
+    """In another process than those that serve devices."""
     settings = replace(
-        settings_for(database.dsn_for("seatkeeper_portal"), nowhere("redis")), rabbitmq=RabbitMQ(url=Secret(facts_url))
+        settings_for(database.dsn_for("seatkeeper_reaper"), nowhere("redis")), rabbitmq=RabbitMQ(url=Secret(facts_url))
     )
     committed = asyncio.Event()
     async with (

@@ -10,7 +10,7 @@ from services.portal import app
 from shared.ledger.reader import LicenseRef
 from shared.ledger.trail import keep_partitions
 from shared.licensing.model import Activate, Expire, Granted, Reason, Release, Reset, Resize, device_id
-from tests.builders import ask, fetch, open_ledger, open_role, shift_clock
+from tests.builders import STAMP, ask, fetch, open_ledger, open_role, shift_clock
 from tests.conftest import Database
 from tests.integration.admin_process import ROLE, Admin, Vendor, admin_of, as_service, make_vendor
 from tests.invariants import check_invariants
@@ -146,7 +146,7 @@ async def come_and_go(database: Database, vendor: Vendor, *, days: int) -> None:
 
 async def drop(database: Database, *, retention_days: int) -> None:
     async with open_role(database.dsn_for(REAPER)) as pool:
-        assert await keep_partitions(pool, retention_days=retention_days)
+        assert await keep_partitions(pool, STAMP, retention_days=retention_days)
 
 
 async def test_a_trail_is_read_page_by_page_across_its_months(admin: Admin, vendor: Vendor, database: Database) -> None:

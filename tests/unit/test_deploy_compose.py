@@ -108,6 +108,12 @@ def test_every_variable_is_a_setting_of_its_service() -> None:
         assert set() == ours - service_variables() - migration_variables() - topology_variables(), name
 
 
+def test_the_admin_command_has_the_operators_role_and_not_the_portals(secrets: Path) -> None:
+    dsn = urlsplit(settings_from("portal", environment("admin", secrets)).postgres.dsn.reveal())
+    assert dsn.username == role("operator")
+    assert (secrets / "operator_password").read_text() == dsn.password
+
+
 @pytest.mark.parametrize("service", services())
 def test_the_settings_are_whole_and_name_the_services_own_role(service: str, secrets: Path) -> None:
     settings = settings_from(service, environment(service, secrets))
@@ -169,12 +175,13 @@ def test_the_owner_is_the_one_that_postgres_begins_with(secrets: Path) -> None:
     assert postgres["POSTGRES_HOST_AUTH_METHOD"] == "scram-sha-256"
 
 
-def test_each_services_role_and_no_other_is_given_its_password() -> None:
+def test_each_services_role_the_operators_and_no_other_is_given_its_password() -> None:
+    users = [*services(), "operator"]
     script = (DEPLOY / "roles.sql").read_text(encoding="utf-8")
     read = dict(re.findall(r"^\\set (\w+) `cat /run/secrets/(\w+)`$", script, re.MULTILINE))
     given = dict(re.findall(r"^ALTER ROLE (\w+) PASSWORD :'(\w+)';$", script, re.MULTILINE))
-    assert {role(service): service for service in services()} == given
-    assert {service: f"{service}_password" for service in services()} == read
+    assert {role(user): user for user in users} == given
+    assert {user: f"{user}_password" for user in users} == read
     assert set(given) <= made_roles()
     assert set(read.values()) <= set(container("roles")["secrets"])
     assert f"--file={container('roles')['configs'][0]['target']}" in container("roles")["command"]

@@ -36,7 +36,7 @@ _REFUSED: dict[Code, str] = {
 _BY_SQLSTATE = {
     "28": "see that the DSN has the right user and password, and that `migrate` has made the roles",
     "3D": "create the database, or name the right one in the DSN",
-    "42501": "connect as seatkeeper_portal, and for `migrate` as the schema's owner, who needs CREATEROLE",
+    "42501": "connect as seatkeeper_operator, and for `migrate` as the schema's owner, who needs CREATEROLE",
     "42P01": "run `migrate` first",
 }
 

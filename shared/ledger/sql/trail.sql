@@ -5,3 +5,6 @@ SELECT audit_prepare($1);
 
 -- name: drop_before
 SELECT audit_drop_before($1);
+
+-- name: now
+SELECT ledger_clock();
