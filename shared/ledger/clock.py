@@ -22,14 +22,16 @@ class Clock:
         self._reading: datetime | None = None
         self._reading_s = 0.0
         self.epoch = 0
+        self.timeline = ""
 
     async def read(self) -> None:
-        """Take a reading of clock and projection epoch. Raises `UnavailableError`; the last reading stays."""
+        """Take a reading of clock, projection epoch and timeline. Raises `UnavailableError`; the last reading stays."""
         row = (await fetch(self._pool, _SQL["pulse"]))[0]
         self._read_at = time.monotonic()
         self._reading = row["now"]
         self._reading_s = row["now"].timestamp()
         self.epoch = row["epoch"]
+        self.timeline = row["timeline"]
 
     async def raise_epoch(self, seen: int) -> None:
         """Make everything in Redis that was written under `seen` count as missing, for all processes."""

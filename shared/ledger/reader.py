@@ -73,11 +73,8 @@ class Reader:
         self._finder: Batcher[bytes, LicenseRef | None] = Batcher(self._find_all)
         self._licenses: Batcher[LicenseRef, License | None] = Batcher(self._read_all)
 
-    async def find(self, digests: Sequence[bytes]) -> LicenseRef | None:
-        """The license that a key belongs to, by its HMAC under each pepper in use.
-
-        Remembered, since a key is never moved to another license; that a key is unknown is not.
-        """
+    def known(self, digests: Sequence[bytes]) -> LicenseRef | None:
+        """The license of a key that was found before and is remembered."""
         for digest in digests:
             if (ids := self._found.get(digest)) is not None:
                 return UUID(bytes=ids[:16]), UUID(bytes=ids[16:])
@@ -85,6 +82,15 @@ class Reader:
             if (ids := self._found_before.get(digest)) is not None:
                 self._remember(digest, ids)
                 return UUID(bytes=ids[:16]), UUID(bytes=ids[16:])
+        return None
+
+    async def find(self, digests: Sequence[bytes]) -> LicenseRef | None:
+        """The license that a key belongs to, by its HMAC under each pepper in use.
+
+        Remembered, since a key is never moved to another license; that a key is unknown is not.
+        """
+        if (ref := self.known(digests)) is not None:
+            return ref
         for digest in digests:
             if (ref := await self._finder.ask(digest)) is not None:
                 self._remember(digest, ref[0].bytes + ref[1].bytes)

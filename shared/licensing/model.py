@@ -234,11 +234,15 @@ class DeviceCommand(Command, frozen=True, kw_only=True):
 
 
 class Activate(DeviceCommand, frozen=True, kw_only=True):
-    """`version` is the application's; `entitlements` are the codes without which it is of no use."""
+    """`version` is the application's; `entitlements` are the codes without which it is of no use.
+
+    A nonce that is `spent` has made a generation before, and makes no other.
+    """
 
     fingerprint: str
     name: str = ""
     nonce: bytes | None = None
+    spent: bool = False
     token_id: UUID | None = None
     version: str | None = None
     entitlements: tuple[str, ...] = ()

@@ -47,7 +47,7 @@ def activate(case: Case, command: Activate) -> Decision:
         return case.refuse(code)
     if device is not None and device.state is DeviceState.BLOCKED:
         return case.refuse(Code.DEVICE_BLOCKED, device=device)
-    if device is not None and command.nonce is not None and device.nonce == command.nonce:
+    if device is not None and command.nonce is not None and (command.spent or device.nonce == command.nonce):
         return case.refuse(Code.REPLAYED, device=device)
     if case.token is not None and case.token.uses >= case.token.max_uses:
         return case.refuse(Code.TOKEN_EXHAUSTED)

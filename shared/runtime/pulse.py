@@ -24,7 +24,7 @@ async def beat(clock: Clock, watermark: Watermark, projection: Projection) -> No
     """One pulse. While Postgres cannot be asked the clock goes on from its last reading and Redis is left as it is."""
     try:
         await clock.read()
-        await watermark.keep(now=clock.now(), epoch=lambda: clock.epoch)
+        await watermark.keep(now=clock.now(), epoch=lambda: clock.epoch, timeline=clock.timeline)
         await projection.repair()
     except UnavailableError:
         _log.warning("pulse.postgres_away")

@@ -11,14 +11,20 @@ Rules: units stand in names; every number has a range; what must not be read in 
 
 import base64
 import binascii
+import hmac
 import re
+from ipaddress import ip_network
 from typing import Annotated, Literal
 
 import msgspec
 
+from shared.ledger.connections import hosts_of
+from shared.seats.url import parse as parse_redis_url
+
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 KEY_BYTES = 32
 _ID = re.compile(r"[a-z0-9]{1,8}\Z")
+_WRITABLE = re.compile(r"[?&]target_session_attrs=(read-write|primary)(&|\Z)")
 
 
 class Secret:
@@ -39,7 +45,7 @@ class Secret:
     __str__ = __repr__
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._value == self._value
+        return isinstance(other, Secret) and hmac.compare_digest(_bytes(other._value), _bytes(self._value))
 
     def __hash__(self) -> int:
         return hash(self._value)
@@ -48,19 +54,56 @@ class Secret:
         return bool(self._value)
 
 
-class Server(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a service listens. Port 0 takes any free port."""
+def _bytes(text: str) -> bytes:
+    """Whatever a variable of the environment may hold."""
+    return text.encode("utf-8", "surrogatepass")
 
-    host: str = "0.0.0.0"  # noqa: S104 - a container listens on every address
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a service listens, and how long and from how many. Port 0 takes any free port.
+
+    `X-Forwarded-For` is believed from `trusted_proxies` alone: addresses, or networks as 10.0.0.0/8. A request's head
+    has `header_timeout_s` from its first byte, its body `body_timeout_s`; a connection may idle for `idle_timeout_s`.
+    Past `max_connections` those that idle longest are closed.
+    """
+
+    host: str = "0.0.0.0"  # noqa: S104 - a container listens on every address  # nosec B104
     port: Port = 8080
-    health_host: str = "0.0.0.0"  # noqa: S104
+    health_host: str = "0.0.0.0"  # noqa: S104  # nosec B104
     health_port: Port = 9090
     drain_s: Annotated[float, msgspec.Meta(ge=0, le=600)] = 10.0
     reuse_port: bool = False
+    trusted_proxies: tuple[str, ...] = ()
+    header_timeout_s: Annotated[float, msgspec.Meta(ge=0.1, le=600)] = 10.0
+    body_timeout_s: Annotated[float, msgspec.Meta(ge=0.1, le=600)] = 10.0
+    idle_timeout_s: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = 75.0
+    max_connections: Annotated[int, msgspec.Meta(ge=16, le=1_000_000)] = 10_000
+
+    def __post_init__(self) -> None:
+        for text in self.trusted_proxies:
+            try:
+                ip_network(text, strict=False)
+            except ValueError:
+                raise ValueError("trusted_proxies are addresses or networks, such as 10.0.0.0/8") from None
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """How much is taken from one side before it is told to wait; 0 switches a limit off.
+
+    Failed authentications count by address (IPv6: by /64): so many at once, and so many a minute on end. The others
+    count requests of a license or an account, and allow `burst_s` seconds' worth of them at once.
+    """
+
+    failed_authentications_per_min: Annotated[float, msgspec.Meta(ge=0, le=1_000_000)] = 60.0
+    failed_authentications_burst: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 200
+    license_requests_per_s: Annotated[float, msgspec.Meta(ge=0, le=1_000_000)] = 2000.0
+    account_requests_per_s: Annotated[float, msgspec.Meta(ge=0, le=1_000_000)] = 10_000.0
+    license_heartbeats_per_s: Annotated[float, msgspec.Meta(ge=0, le=1_000_000)] = 2000.0
+    burst_s: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = 10.0
 
 
 class Postgres(msgspec.Struct, frozen=True, kw_only=True):
-    """The database of the ledger."""
+    """The database of the ledger. Where the DSN names several hosts, the one that may be written is used."""
 
     dsn: Secret
     pool_size: Annotated[int, msgspec.Meta(ge=1, le=200)] = 8
@@ -69,17 +112,18 @@ class Postgres(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not self.dsn.reveal().startswith(("postgresql://", "postgres://")):
             raise ValueError("the dsn begins with postgresql:// or postgres://")
+        if len(hosts_of(self.dsn.reveal())) > 1 and not _WRITABLE.search(self.dsn.reveal()):
+            raise ValueError("a dsn with several hosts says target_session_attrs=read-write")
 
 
 class Redis(msgspec.Struct, frozen=True, kw_only=True):
-    """The projection."""
+    """The projection: one server, the primary that Sentinels name, or a Cluster (see `shared.seats.url`)."""
 
     url: Secret
     timeout_ms: Annotated[int, msgspec.Meta(ge=1, le=60_000)] = 250
 
     def __post_init__(self) -> None:
-        if not self.url.reveal().startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("the url begins with redis://, rediss:// or unix://")
+        parse_redis_url(self.url.reveal())
 
 
 class RabbitMQ(msgspec.Struct, frozen=True, kw_only=True):

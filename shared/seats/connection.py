@@ -1,68 +1,122 @@
-"""The way to Redis: few connections that a crowd shares, short timeouts, and no waiting at all just after a failure.
+"""The way to Redis, be it one server, the primary that Sentinels name, or a Cluster.
 
-Redis only makes answers cheap. So its trouble is never an error: a call that fails answers None, and for half a
-second after a failure none is tried.
+- Keys that are asked about together go together: in one call of one server, and in a Cluster with one round trip to
+  each node, since the keys of one call have to share a slot there.
+- A node in trouble leaves unanswered what is its own, and nothing else.
 """
 
-import time
-from collections.abc import Awaitable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import structlog
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.asyncio import Redis
 
-_log = structlog.get_logger()
+from shared.seats.cluster import Cluster
+from shared.seats.keys import WATERMARK
+from shared.seats.node import AWAY, PAUSE_S, Ask, Node, PrimaryNode, open_server
+from shared.seats.scripts import DIGESTS
+from shared.seats.url import Kind, parse
 
-Answer = TypeVar("Answer")
+__all__ = ["AWAY", "PAUSE_S", "Arguments", "RedisConnection"]
 
-PAUSE_S = 0.5
-SOCKETS = 16
+Arguments = Callable[[Sequence[int]], Sequence[Any]]
+"""What a script is told beside the keys of these numbers."""
 
 
 class RedisConnection:
-    """One client of one Redis, and whether it can be reached."""
+    """A client of Redis. In the place of an answer that was not to be had it gives `AWAY`."""
 
     def __init__(self, url: str, *, timeout_s: float = 0.25) -> None:
-        self.client: Redis = Redis.from_pool(
-            BlockingConnectionPool.from_url(
-                url,
-                protocol=2,
-                max_connections=SOCKETS,
-                timeout=timeout_s,
-                socket_timeout=timeout_s,
-                socket_connect_timeout=timeout_s,
-                retry=Retry(NoBackoff(), 0),
-            )
-        )
-        self._away_until = 0.0
-        self._failing = False
+        address = parse(url)
+        self._servers: _Sole | Cluster
+        if address.kind is Kind.CLUSTER:
+            self._servers = Cluster(address, timeout_s)
+        elif address.kind is Kind.SENTINEL:
+            self._servers = _Sole(PrimaryNode(address, timeout_s))
+        else:
+            self._servers = _Sole(open_server(address.url, timeout_s))
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The servers that hold keys. A Cluster's are known once something was asked."""
+        return self._servers.nodes
+
+    @property
+    def marks(self) -> list[tuple[Node, bytes]]:
+        """Each of them with the key of its watermark."""
+        return self._servers.marks
+
+    @property
+    def client(self) -> Redis:
+        """The client of the only server."""
+        (node,) = self.nodes
+        return node.client
 
     @property
     def reachable(self) -> bool:
-        return not self._failing
-
-    async def attempt(self, call: Awaitable[Answer]) -> Answer | None:
-        """The call's answer; None when Redis could not be asked."""
-        try:
-            answer = await call
-        except (RedisError, OSError, TimeoutError) as error:
-            self._away_until = time.monotonic() + PAUSE_S
-            if not self._failing:
-                self._failing = True
-                _log.warning("redis.away", error=type(error).__name__)
-            return None
-        if self._failing:
-            self._failing = False
-            _log.info("redis.back")
-        return answer
+        """Whether all answered when they were asked last."""
+        return bool(self.nodes) and all(node.reachable for node in self.nodes)
 
     @property
-    def resting(self) -> bool:
-        """Whether a failure is too recent for another try."""
-        return time.monotonic() < self._away_until
+    def partly_reachable(self) -> bool:
+        return any(node.reachable for node in self.nodes)
+
+    async def ask(self, asks: Sequence[tuple[bytes, Ask]], *, now: bool = False) -> list[Any]:
+        """The answer of each command, which concerns the key beside it. `now` asks what is resting, too."""
+        return await self._servers.send(asks, now=now)
+
+    async def call(
+        self, verb: str, keys: Sequence[bytes], arguments: Arguments, *, now: bool = False
+    ) -> list[tuple[Sequence[int], Any]]:
+        """A script for all keys, in as few calls as may be: the numbers of the keys of each, and its answer."""
+        groups = self._servers.groups(keys)
+        asks = [_call(DIGESTS[verb], [keys[number] for number in group], arguments(group)) for group in groups]
+        return list(zip(groups, await self._servers.send(asks, now=now), strict=True))
+
+    async def call_each(self, verb: str, keys: Sequence[bytes], arguments: Arguments) -> list[Any]:
+        """The same for a script that answers for each of its keys: these answers, in the order of the keys."""
+        answers: list[Any] = [AWAY] * len(keys)
+        for group, answer in await self.call(verb, keys, arguments):
+            if answer is AWAY:
+                continue
+            if len(group) == len(keys):
+                return list(answer)
+            for number, one in zip(group, answer, strict=True):
+                answers[number] = one
+        return answers
+
+    async def call_one(self, verb: str, key: bytes, arguments: Sequence[Any]) -> Any:
+        """The same for one key."""
+        ((_, answer),) = await self.call(verb, [key], lambda _: arguments)
+        return answer
+
+    async def learn(self) -> None:
+        """Find out which servers hold the keys by now."""
+        await self._servers.learn()
 
     async def close(self) -> None:
-        await self.client.aclose()
+        await self._servers.close()
+
+
+class _Sole:
+    """The one server that holds all keys."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.nodes = [node]
+        self.marks = [(node, WATERMARK)]
+
+    def groups(self, keys: Sequence[bytes]) -> list[Sequence[int]]:
+        return [range(len(keys))]
+
+    async def send(self, asks: Sequence[tuple[bytes, Ask]], *, now: bool = False) -> list[Any]:
+        return await self._node.send([ask for _, ask in asks], now=now)
+
+    async def learn(self) -> None:
+        await self._node.seek()
+
+    async def close(self) -> None:
+        await self._node.close()
+
+
+def _call(digest: str, keys: Sequence[bytes], arguments: Sequence[Any]) -> tuple[bytes, Ask]:
+    return keys[0], lambda way: way.evalsha(digest, len(keys), *keys, *arguments)

@@ -4,20 +4,23 @@ Unlike the projection it says when Redis could not be asked (`AwayError`): who c
 "nothing there". It is gentle, a page at a time, and never removes what has become newer meanwhile.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from shared.seats.connection import RedisConnection
+from shared.seats.connection import AWAY, RedisConnection
 from shared.seats.drift import Fields
 from shared.seats.keys import HEADER_FIELD, LICENSES, RECONCILER, license_key
-from shared.seats.scripts import register
+from shared.seats.node import Ask
 
 Ref = tuple[UUID, UUID]
 """(account id, license id)."""
 
 SCANNED_AT_ONCE = 500
 TURN_S = 15.0
+
+NODE_SHIFT = 64
+CURSOR_MASK = (1 << NODE_SHIFT) - 1
 
 
 class AwayError(Exception):
@@ -28,8 +31,6 @@ class Inspection:
     def __init__(self, connection: RedisConnection, epoch: Callable[[], int]) -> None:
         self._connection = connection
         self._epoch = epoch
-        scripts = register(connection.client)
-        self._turn, self._discard, self._sweep = scripts["turn"], scripts["discard"], scripts["sweep"]
 
     @property
     def epoch(self) -> int:
@@ -37,36 +38,51 @@ class Inspection:
 
     async def take_turn(self, who: bytes) -> bool:
         """Whether it is `who`'s turn to look. One has it at a time, and loses it `TURN_S` after it asked last."""
-        return bool(await self._ask(lambda: self._turn([RECONCILER], [who, int(TURN_S * 1000)])))
+        taken = await self._connection.call_one("turn", RECONCILER, [who, int(TURN_S * 1000)])
+        return bool(_answered([taken])[0])
 
     async def read(self, refs: Sequence[Ref]) -> list[Fields]:
         """What Redis holds of each license."""
-        pipeline = self._connection.client.pipeline(transaction=False)
-        for ref in refs:
-            pipeline.hgetall(license_key(*ref))
-        found: list[Fields] = await self._ask(pipeline.execute)
-        return found
+        keys = [license_key(*ref) for ref in refs]
+        return _answered(await self._connection.ask([(key, _reading(key)) for key in keys]))
 
     async def discard(self, seen: Mapping[Ref, Fields]) -> int:
         """Remove the licenses that are still as they were seen; returns how many."""
         headers = [fields.get(HEADER_FIELD, b"") for fields in seen.values()]
-        removed: int = await self._ask(lambda: self._discard([license_key(*ref) for ref in seen], headers))
-        return removed
+        removed = await self._connection.call(
+            "discard", [license_key(*ref) for ref in seen], lambda numbers: [headers[number] for number in numbers]
+        )
+        return sum(_answered([count for _, count in removed]))
 
     async def sweep(self, cursor: int, *, remove: bool) -> tuple[int, int]:
         """Remove, or only count, the licenses of older epochs in the next part of Redis.
 
-        Returns (the cursor of the part after it, 0 when that was the last; how many there were).
+        Returns (the cursor of the part after it, 0 when that was the last; how many there were). A cursor's upper half
+        says which node it is of.
         """
-        following, found = await self._ask(
-            lambda: self._connection.client.scan(cursor, match=LICENSES, count=SCANNED_AT_ONCE)
-        )
+        nodes, number = self._connection.nodes, cursor >> NODE_SHIFT
+        if number >= len(nodes):
+            if number:
+                return 0, 0  # there are fewer nodes than when the sweep began
+            raise AwayError
+        ((following, found),) = _answered(await nodes[number].send([_scanning(cursor & CURSOR_MASK)]))
+        if following or number + 1 < len(nodes):
+            following = number << NODE_SHIFT | following if following else number + 1 << NODE_SHIFT
         if not found:
             return following, 0
-        return following, await self._ask(lambda: self._sweep(found, [self._epoch(), int(remove)]))
+        outdated = await self._connection.call("sweep", found, lambda _: [self._epoch(), int(remove)])
+        return following, sum(_answered([count for _, count in outdated]))
 
-    async def _ask(self, call: Callable[[], Awaitable[Any]]) -> Any:
-        answer = None if self._connection.resting else await self._connection.attempt(call())
-        if answer is None:
-            raise AwayError
-        return answer
+
+def _answered(answers: list[Any]) -> list[Any]:
+    if AWAY in answers:
+        raise AwayError
+    return answers
+
+
+def _reading(key: bytes) -> Ask:
+    return lambda way: way.hgetall(key)
+
+
+def _scanning(cursor: int) -> Ask:
+    return lambda way: way.scan(cursor, match=LICENSES, count=SCANNED_AT_ONCE)

@@ -7,8 +7,10 @@ four devices fills 160 bytes of a listpack, and with one more byte Redis would t
 | key | type | holds |
 | --- | --- | --- |
 | `s{TAG}` | hash | field `0`: the header (`HEADER`); one field of 8 bytes per active device: `SEAT` |
-| `n{TAG}:DIGEST` | string | a nonce seen within the replay window: the digest of the body it came with |
-| `sk:watermark` | string | `EPOCH:RUN_ID:MICROSECONDS` of the last second's pulse |
+| `n{TAG}:DIGEST` | string | a nonce of the replay window: the digest of its body, then `+` once it made a generation |
+| `l{TAG}`, `la{TAG}` | string | a license's or account's rate: the microsecond since 1970 from which it owes nothing |
+| `lf:DIGEST` | string | the same of an address, for the failed authentications from it |
+| `sk:watermark` | string | `EPOCH:HISTORY:MICROSECONDS` of the last pulse; of a Cluster's primaries `sk:watermark{N}` |
 | `sk:reconciler` | string | the process that compares Redis with Postgres just now, for some seconds |
 """
 
@@ -60,6 +62,20 @@ def license_key_of(ids: bytes) -> bytes:
 
 def nonce_key(account_id: UUID, license_id: UUID, digest: bytes) -> bytes:
     return b"n{" + _tag(account_id.bytes + license_id.bytes) + b"}:" + digest
+
+
+def license_rate_key(ids: bytes) -> bytes:
+    """By the 32 bytes of account and license."""
+    return b"l{" + _tag(ids) + b"}"
+
+
+def account_rate_key(account_id: bytes) -> bytes:
+    return b"la{" + _tag(account_id) + b"}"
+
+
+def address_rate_key(address: bytes) -> bytes:
+    """No address rests in Redis, only its digest."""
+    return b"lf:" + _tag(address)
 
 
 def device_field(device_id: UUID) -> bytes:

@@ -18,8 +18,8 @@ from shared.batching import Batcher
 from shared.licensing.leases import FLOOR_AGE_S, FLOOR_MIN_LEASE_S
 from shared.licensing.model import Change, LicenseStatus
 from shared.seats import keys
-from shared.seats.connection import RedisConnection
-from shared.seats.scripts import register
+from shared.seats.connection import AWAY, RedisConnection
+from shared.seats.node import Ask
 
 REPAIRS_LIMIT = 1000
 
@@ -103,15 +103,13 @@ class Projection:
         self._connection = connection
         self._clock = clock
         self._missed: Counter[bytes] = Counter()
-        scripts = register(connection.client)
-        self._contact, self._standing, self._apply = scripts["contact"], scripts["standing"], scripts["apply"]
         self._contacts: Batcher[Contact, Seen] = Batcher(self._contact_all, in_flight=1)
         self._standings: Batcher[bytes, Standing | None] = Batcher(self._standing_all, in_flight=1)
 
     @property
     def reachable(self) -> bool:
-        """Whether Redis answered when it was asked last, as far as is known."""
-        return self._connection.reachable
+        """Whether Redis answered when it was asked last, in part at least."""
+        return self._connection.partly_reachable
 
     def contact(
         self, account_id: UUID, license_id: UUID, device_id: UUID, generation: int, counter: int = 0
@@ -132,56 +130,52 @@ class Projection:
 
     async def push(self, changes: Sequence[Change]) -> None:
         """Write what the ledger holds. Licenses for which that fails are unknown here until they are repaired."""
-        if self._clock.epoch() and not await self._write(changes):
-            self._missed.update(_names(changes))
+        if self._clock.epoch():
+            self._missed.update(await self._write(changes))
 
     async def fill(self, changes: Sequence[Change]) -> None:
         """Write what was read of Postgres where Redis knew nothing, each change with its own version as its base."""
         if self._clock.epoch():
             await self._write(changes)
 
-    async def _write(self, changes: Sequence[Change]) -> bool:
-        """Whether it was written, or nothing was to be."""
+    async def _write(self, changes: Sequence[Change]) -> list[bytes]:
+        """The names of those that could not be written."""
         if not changes:
-            return True
-        if self._connection.resting:
-            return False
-        epoch = self._clock.epoch()
-        arguments: list[Any] = list(chain.from_iterable(_change_arguments(epoch, change) for change in changes))
-        return await self._connection.attempt(self._apply(_names(changes), arguments)) is not None
+            return []
+        epoch, names = self._clock.epoch(), _names(changes)
+
+        def arguments(numbers: Sequence[int]) -> list[Any]:
+            return list(chain.from_iterable(_change_arguments(epoch, changes[number]) for number in numbers))
+
+        written = await self._connection.call("apply", names, arguments)
+        return [names[number] for numbers, answer in written if answer is AWAY for number in numbers]
 
     async def repair(self) -> None:
         """Remove from Redis the licenses whose pushes were lost, so that every process asks Postgres about them."""
         while missed := dict(islice(self._missed.items(), REPAIRS_LIMIT)):
-            if await self._connection.attempt(self._connection.client.unlink(*missed)) is None:
+            names = list(missed)
+            removed = await self._connection.ask([(name, _removing(name)) for name in names], now=True)
+            gone = {name: missed[name] for name, answer in zip(names, removed, strict=True) if answer is not AWAY}
+            self._missed = self._missed - Counter(gone)  # a push that was lost meanwhile stays
+            if len(gone) < len(missed):
                 return
-            self._missed = self._missed - Counter(missed)  # a push that was lost meanwhile stays
 
     async def _contact_all(self, contacts: Sequence[Contact]) -> list[Seen]:
-        if self._connection.resting:
-            return [UNKNOWN] * len(contacts)
-        asked = b"".join([asked for _, asked in contacts])
-        arguments: list[int | bytes] = [
-            self._clock.epoch(),
-            int(self._clock.now_s()),
-            FLOOR_MIN_LEASE_S,
-            FLOOR_AGE_S,
-            asked,
-        ]
-        answers = await self._connection.attempt(self._contact([key for key, _ in contacts], arguments))
-        if answers is None:
-            return [UNKNOWN] * len(contacts)
+        rules = (self._clock.epoch(), int(self._clock.now_s()), FLOOR_MIN_LEASE_S, FLOOR_AGE_S)
+
+        def arguments(numbers: Sequence[int]) -> list[Any]:
+            return [*rules, b"".join([contacts[number][1] for number in numbers])]
+
+        names = [name for name, _ in contacts]
+        answers = await self._connection.call_each("contact", names, arguments)
         seen = [_seen(answer) for answer in answers]
         if not self._missed:
             return seen
-        return [UNKNOWN if key in self._missed else known for (key, _), known in zip(contacts, seen, strict=True)]
+        return [UNKNOWN if name in self._missed else known for name, known in zip(names, seen, strict=True)]
 
     async def _standing_all(self, names: Sequence[bytes]) -> list[Standing | None]:
-        if self._connection.resting:
-            return [None] * len(names)
-        answers = await self._connection.attempt(self._standing(names, [self._clock.epoch()]))
-        if answers is None:
-            return [None] * len(names)
+        epoch = self._clock.epoch()
+        answers = await self._connection.call_each("standing", names, lambda _: [epoch])
         return [
             None if name in self._missed else _standing_of(answer) for name, answer in zip(names, answers, strict=True)
         ]
@@ -199,12 +193,16 @@ def _change_arguments(epoch: int, change: Change) -> list[Any]:
     return arguments
 
 
-def _standing_of(answer: bytes) -> Standing | None:
-    return Standing._make(keys.HEADER.unpack_from(answer)) if answer else None
+def _removing(name: bytes) -> Ask:
+    return lambda way: way.unlink(name)
 
 
-def _seen(answer: bytes) -> Seen:
-    if not answer:
+def _standing_of(answer: Any) -> Standing | None:
+    return None if answer is AWAY or not answer else Standing._make(keys.HEADER.unpack_from(answer))
+
+
+def _seen(answer: Any) -> Seen:
+    if answer is AWAY or not answer:
         return UNKNOWN
     standing = Standing._make(keys.HEADER.unpack_from(answer))
     of_device = len(answer) - keys.HEADER.size

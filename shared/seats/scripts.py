@@ -1,14 +1,11 @@
 """One Lua file for each verb, read once and called by its digest."""
 
+from hashlib import sha1
 from importlib.resources import files
 
-from redis.asyncio import Redis
-from redis.commands.core import AsyncScript
+VERBS = ("contact", "standing", "apply", "watermark", "discard", "sweep", "turn", "limit")
 
-VERBS = ("contact", "standing", "apply", "watermark", "discard", "sweep", "turn")
-
-
-def register(client: "Redis") -> dict[str, AsyncScript]:
-    """The scripts by verb. A server that lost them is sent them again at the next call."""
-    folder = files("shared.seats") / "lua"
-    return {verb: client.register_script((folder / f"{verb}.lua").read_bytes()) for verb in VERBS}
+_FOLDER = files("shared.seats") / "lua"
+SOURCES = {verb: (_FOLDER / f"{verb}.lua").read_bytes() for verb in VERBS}
+DIGESTS = {verb: sha1(source, usedforsecurity=False).hexdigest() for verb, source in SOURCES.items()}
+"""By these Redis names the scripts that it was given."""

@@ -126,6 +126,13 @@ def test_the_nonce_of_an_ended_generation_makes_no_other(state: DeviceState) -> 
     assert decision == Decision(answer=refused(Code.REPLAYED, device), license=license)
 
 
+def test_a_spent_nonce_makes_no_other_generation() -> None:
+    device = make_device(state=DeviceState.RELEASED, generation=2, nonce=b"second")
+    license = make_license([device])
+    decision = activate(license, [device], nonce=b"first", spent=True)
+    assert decision == Decision(answer=refused(Code.REPLAYED, device), license=license)
+
+
 def test_an_ended_generation_without_a_nonce_refuses_none() -> None:
     assert isinstance(activate(make_license(), [make_device(state=DeviceState.RELEASED)]).answer, Granted)
 

@@ -25,7 +25,10 @@ ORDER BY d.id
 LIMIT $5;
 
 -- name: pulse
-SELECT ledger_clock() AS now, epoch FROM projection;
+-- A standby that was made the primary, and a restored database, write another timeline than was written before.
+SELECT ledger_clock() AS now, epoch,
+    CASE WHEN NOT pg_is_in_recovery() THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) ELSE '' END AS timeline
+FROM projection;
 
 -- name: raise_epoch
 -- Whoever saw the epoch fail raises it once, however many saw it.

@@ -2,7 +2,7 @@
 --
 -- KEYS[1]  the watermark
 -- ARGV[1]  epoch
--- ARGV[2]  the server's run id
+-- ARGV[2]  whose history it is: the server's run id and the timeline of Postgres
 -- ARGV[3]  now, microseconds since 1970 by the database's clock
 -- ARGV[4]  the greatest age of a watermark that proves an unbroken history, microseconds
 -- ARGV[5]  the last watermark that the caller itself saw, microseconds; 0 for none
