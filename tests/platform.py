@@ -44,7 +44,7 @@ from shared.licensing.facts import Fact
 from shared.licensing.model import Activate, Approval, Granted, Kind, Rules, device_id
 from shared.runtime.lifecycle import PROTOCOL_OPTIONS
 from shared.runtime.resources import Resources, open_resources
-from shared.runtime.sections import Log, Postgres, Reconciliation, Redis, Secret, Secrets, Server, Testing
+from shared.runtime.sections import Limits, Log, Postgres, Reconciliation, Redis, Secret, Secrets, Server, Testing
 from shared.signing.keys import PublicJwk
 from tests import servers
 from tests.conftest import Database
@@ -315,6 +315,7 @@ def settings_for(postgres_dsn: str, redis_url: str) -> Settings:
         postgres=Postgres(dsn=Secret(postgres_dsn), pool_size=4),
         redis=Redis(url=Secret(redis_url)),
         secrets=Secrets(keys={"k1": MASTER_SECRET}, current="k1"),
+        limits=Limits(failed_authentications_per_min=0),
         log=Log(level="error"),
         reaper=Reaper(interval_s=86_400),
         reconciliation=Reconciliation(licenses_per_s=0),
@@ -640,6 +641,7 @@ def services(tmp_path: Path, database: Database, redis_url: str) -> Iterator[Ser
             "postgres": {"dsn": database.dsn_for("ROLE")},
             "redis": {"url": redis_url},
             "secrets": {"keys": {"k1": MASTER_SECRET}, "current": "k1"},
+            "limits": {"failed_authentications_per_min": 0},
             "log": {"level": "debug", "format": "json"},
         },
     )
@@ -651,8 +653,8 @@ def services(tmp_path: Path, database: Database, redis_url: str) -> Iterator[Ser
 
 @pytest.fixture
 async def vendor(database: Database, redis_url: str) -> AsyncIterator[Vendor]:
-    """A vendor beside separate services: the portal's use cases with the portal's role."""
+    """A vendor beside separate services: the portal's use cases with the operator's role."""
     async with open_resources(
-        settings_for(database.dsn_for("seatkeeper_portal"), redis_url), application="tests"
+        settings_for(database.dsn_for("seatkeeper_operator"), redis_url), application="tests"
     ) as resources:
         yield await new_vendor(resources)

@@ -1,7 +1,8 @@
 """Who asks: a license key or an activation token, and the license it opens.
 
 A mistyped key is found by its check character, without a look-up. A token is trusted only after its signature;
-whether it has expired, was withdrawn or is used up, the ledger decides.
+whether it has expired, was withdrawn or is used up, the ledger decides. An address from which too many guesses came has
+nothing looked up: then `ThrottledError` is raised, but for keys that this process found before.
 """
 
 from uuid import UUID
@@ -14,6 +15,7 @@ from shared.licensing.license_key import KeyFault, read_key
 from shared.runtime.keystore import Keystore
 from shared.signing import activation_token
 from shared.signing.license_key_hash import LicenseKeyHasher
+from shared.web.limits import Limits
 
 
 class Denied(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,25 +26,40 @@ class Denied(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Access:
-    def __init__(self, reader: Reader, keystore: Keystore, hasher: LicenseKeyHasher) -> None:
+    def __init__(self, reader: Reader, keystore: Keystore, hasher: LicenseKeyHasher, limits: Limits) -> None:
         self._reader = reader
         self._keystore = keystore
         self._hasher = hasher
+        self._failures = limits.failures
+        self._requests = limits.ledger
 
-    async def by_key(self, text: str) -> LicenseRef | Denied:
+    async def admit(self, ref: LicenseRef) -> None:
+        """One more request for the ledger. Raises `ThrottledError`."""
+        await self._requests.admit(*ref)
+
+    async def by_key(self, text: str, address: bytes) -> LicenseRef | Denied:
         """The license that a key opens. Raises `UnavailableError` when that cannot be told."""
         key = read_key(text)
         if isinstance(key, KeyFault):
+            await self._failures.seen(address)
             return Denied(code=Code.LICENSE_KEY_INVALID, fault=key)
         digests = [candidate.digest for candidate in self._hasher.candidates(key.canonical)]
+        if (known := self._reader.known(digests)) is not None:
+            return known
+        await self._failures.before_look_up(address)
         ref = await self._reader.find(digests)
-        return ref if ref is not None else Denied(code=Code.LICENSE_KEY_INVALID)
+        if ref is None:
+            await self._failures.after_look_up(address)
+            return Denied(code=Code.LICENSE_KEY_INVALID)
+        return ref
 
-    async def by_token(self, text: str) -> tuple[LicenseRef, UUID] | Denied:
+    async def by_token(self, text: str, address: bytes) -> tuple[LicenseRef, UUID] | Denied:
         """The license that an activation token is bound to, and the token's id."""
+        await self._failures.before_look_up(address)
         account_id = activation_token.peek_account(text)
         keys = await self._keystore.account(account_id) if account_id is not None else None
         claims = activation_token.verify(text, keys.public) if keys is not None else None
         if claims is None or claims.iss != account_id:
+            await self._failures.after_look_up(address)
             return Denied(code=Code.TOKEN_INVALID)
         return (claims.iss, claims.lic), claims.jti

@@ -13,7 +13,7 @@ from shared.licensing.codes import Code
 from shared.licensing.model import Activate, Device, DeviceState, License, Refused, device_id
 from shared.runtime.holders import Holders
 from shared.runtime.issuing import IssuedLease, Issuer
-from shared.seats.nonces import WINDOW_S, Nonces
+from shared.seats.nonces import WINDOW_S, Before, Nonces
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,15 +68,20 @@ class Activation:
         self._ledger = ledger
         self._issuer = issuer
 
-    async def __call__(self, request: Request, now_s: float) -> Activated | Pending | NotActivated:
+    async def __call__(self, request: Request, now_s: float, address: bytes) -> Activated | Pending | NotActivated:
         if abs(request.timestamp_s - time.time()) > WINDOW_S:
             return NotActivated(code=Code.TIMESTAMP_SKEWED)
-        opened = await self._open(request)
+        opened = await self._open(request, address)
         if isinstance(opened, Denied):
             return NotActivated(code=opened.code, denied=opened)
         ref, token_id = opened
+        await self._access.admit(ref)
         nonce = sha256(request.nonce.encode()).digest()[:16] if request.nonce is not None else None
-        if nonce is not None and await self._is_replayed(ref, nonce, request):
+        before, body = Before.NOTHING, b""
+        if nonce is not None:
+            body = sha256(msgspec.msgpack.encode(request)).digest()[:16]
+            before = await self._nonces.use(*ref, nonce=nonce, body=body)
+        if before is Before.OTHER_BODY:
             return NotActivated(code=Code.REPLAYED)
         command = Activate(
             account_id=ref[0],
@@ -86,6 +91,7 @@ class Activation:
             fingerprint=request.fingerprint,
             name=request.name,
             nonce=nonce,
+            spent=before is Before.SPENT,
             token_id=token_id,
             version=request.version,
             entitlements=request.entitlements,
@@ -100,6 +106,8 @@ class Activation:
         assert device is not None
         if device.state is DeviceState.PENDING:
             return Pending(license=decision.license, device=device)
+        if nonce is not None and decision.answer.changed:
+            await self._nonces.spend(*ref, nonce=nonce, body=body)
         return Activated(
             created=decision.answer.changed,
             license=decision.license,
@@ -118,12 +126,8 @@ class Activation:
             holders=await self._holders(license) if full else None,
         )
 
-    async def _open(self, request: Request) -> tuple[LicenseRef, UUID | None] | Denied:
+    async def _open(self, request: Request, address: bytes) -> tuple[LicenseRef, UUID | None] | Denied:
         if request.token is not None:
-            return await self._access.by_token(request.token)
-        ref = await self._access.by_key(request.license_key or "")
+            return await self._access.by_token(request.token, address)
+        ref = await self._access.by_key(request.license_key or "", address)
         return ref if isinstance(ref, Denied) else (ref, None)
-
-    async def _is_replayed(self, ref: LicenseRef, nonce: bytes, request: Request) -> bool:
-        body = sha256(msgspec.msgpack.encode(request)).digest()[:16]
-        return await self._nonces.is_reused(*ref, nonce=nonce, body=body)

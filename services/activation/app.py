@@ -8,12 +8,12 @@ from services.activation.public_keys import PublicKeys
 from services.activation.release import Releasing
 from services.activation.validate import Validation
 from shared.runtime.resources import Resources
-from shared.web.endpoints import Route
+from shared.web.routes import Route
 
 
 def routes(resources: Resources) -> list[Route]:
     r = resources
-    access = Access(r.reader, r.keystore, r.license_keys)
+    access = Access(r.reader, r.keystore, r.license_keys, r.limits)
     return Handlers(
         activation=Activation(access, r.nonces, r.holders, r.ledger, r.issuer),
         validation=Validation(access, r.contacts, r.refusals, r.reader, r.ledger, r.clock),
@@ -21,4 +21,5 @@ def routes(resources: Resources) -> list[Route]:
         devices=Devices(access, r.reader),
         public_keys=PublicKeys(r.reader, r.keystore),
         clock=r.clock,
+        address_of=r.limits.address_of,
     ).routes()

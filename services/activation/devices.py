@@ -24,10 +24,13 @@ class Devices:
         self._access = access
         self._reader = reader
 
-    async def __call__(self, key: str, *, states: Sequence[DeviceState], after: UUID, limit: int) -> Page | Denied:
-        ref = await self._access.by_key(key)
+    async def __call__(
+        self, key: str, address: bytes, *, states: Sequence[DeviceState], after: UUID, limit: int
+    ) -> Page | Denied:
+        ref = await self._access.by_key(key, address)
         if isinstance(ref, Denied):
             return ref
+        await self._access.admit(ref)
         license = await self._reader.license(ref)
         if license is None:
             return Denied(code=Code.LICENSE_KEY_INVALID)

@@ -5,10 +5,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import msgspec
 from aiohttp import web
 
-from services.activation import activate
+from services.activation import activate, operations
 from services.activation.access import Denied
 from services.activation.activate import Activated, Activation, NotActivated, Pending
 from services.activation.devices import Devices, Page
@@ -18,32 +17,26 @@ from services.activation.messages import (
     DeviceAnswer,
     DevicesAnswer,
     PendingAnswer,
-    ReleaseBody,
+    ReleasedAnswer,
     ResetAnswer,
     ValidAnswer,
-    ValidateBody,
 )
 from services.activation.public_keys import PublicKeys
 from services.activation.release import Releasing
 from services.activation.validate import Question, Validation
 from shared.ledger.clock import Clock
 from shared.licensing.codes import Code
-from shared.licensing.model import Device, DeviceState, Refused
+from shared.licensing.model import Device, Refused
 from shared.runtime.issuing import next_heartbeat_s
+from shared.web.addresses import Addresses
 from shared.web.answers import license_problem, reply, rfc3339
-from shared.web.bodies import parse_timestamp, read_json
-from shared.web.endpoints import Route
+from shared.web.bodies import parse_timestamp
 from shared.web.problems import ProblemError, problem
+from shared.web.routes import Route
 from shared.web.texts import Fault
 
 PENDING_RETRY_S = 30
-PAGE_LIMIT = 500
-
-
-_activate_body = msgspec.json.Decoder(ActivateBody)
-_validate_body = msgspec.json.Decoder(ValidateBody)
-_release_body = msgspec.json.Decoder(ReleaseBody)
-_SUCCESS = {"success": True}
+_SUCCESS = ReleasedAnswer(success=True)
 
 
 class Handlers:
@@ -58,6 +51,7 @@ class Handlers:
         devices: Devices,
         public_keys: PublicKeys,
         clock: Clock,
+        address_of: Addresses,
     ) -> None:
         self._activation = activation
         self._validation = validation
@@ -65,23 +59,24 @@ class Handlers:
         self._devices = devices
         self._public_keys = public_keys
         self._clock = clock
+        self._address_of = address_of
 
     def routes(self) -> list[Route]:
         return [
-            ("POST", "/v1/activate", "activate", self.activate),
-            ("POST", "/v1/validate", "validate", self.validate),
-            ("POST", "/v1/deactivate", "deactivate", self.deactivate),
-            ("POST", "/api/deactivate", "deactivate", self.deactivate),
-            ("POST", "/v1/reset", "reset", self.reset),
-            ("GET", "/v1/devices", "list_devices", self.list_devices),
-            ("DELETE", "/v1/devices/{device_id}", "delete_device", self.delete_device),
-            ("GET", "/v1/accounts/{account_id}/jwks.json", "account_keys", self.account_keys),
-            ("GET", "/.well-known/jwks.json", "all_keys", self.all_keys),
+            Route(operations.ACTIVATE, self.activate),
+            Route(operations.VALIDATE, self.validate),
+            Route(operations.DEACTIVATE, self.deactivate),
+            Route(operations.API_DEACTIVATE, self.deactivate),
+            Route(operations.RESET, self.reset),
+            Route(operations.LIST_DEVICES, self.list_devices),
+            Route(operations.DELETE_DEVICE, self.delete_device),
+            Route(operations.ACCOUNT_KEYS, self.account_keys),
+            Route(operations.ALL_KEYS, self.all_keys),
         ]
 
     async def activate(self, request: web.Request) -> web.Response:
-        body = await read_json(request, _activate_body)
-        outcome = await self._activation(_activation_request(body), self._clock.now_s())
+        body = await operations.ACTIVATE_BODY.read(request)
+        outcome = await self._activation(_activation_request(body), self._clock.now_s(), self._address_of(request))
         if isinstance(outcome, NotActivated):
             return _not_activated(request, outcome)
         if isinstance(outcome, Pending):
@@ -91,12 +86,13 @@ class Handlers:
 
     async def validate(self, request: web.Request) -> web.Response:
         try:
-            body = await read_json(request, _validate_body)
+            body = await operations.VALIDATE_BODY.read(request)
         except ProblemError as error:
             error.members["valid"] = False
             raise
         validity = await self._validation(
-            Question(key=body.key, fingerprint=body.fingerprint, version=body.version, entitlements=body.entitlements)
+            Question(key=body.key, fingerprint=body.fingerprint, version=body.version, entitlements=body.entitlements),
+            self._address_of(request),
         )
         if validity.denied is not None:
             return _denied(request, validity.denied, valid=False)
@@ -115,26 +111,32 @@ class Handlers:
         )
 
     async def deactivate(self, request: web.Request) -> web.Response:
-        body = await read_json(request, _release_body)
-        outcome = await self._releasing.deactivate(body.license_key, body.device_id, body.generation)
+        body = await operations.RELEASE_BODY.read(request)
+        address = self._address_of(request)
+        outcome = await self._releasing.deactivate(body.license_key, body.device_id, body.generation, address)
         return _refused(request, outcome) if isinstance(outcome, Denied | Refused) else reply(_SUCCESS)
 
     async def reset(self, request: web.Request) -> web.Response:
-        body = await read_json(request, _release_body)
-        outcome = await self._releasing.reset(body.license_key, body.device_id, body.generation)
+        body = await operations.RELEASE_BODY.read(request)
+        address = self._address_of(request)
+        outcome = await self._releasing.reset(body.license_key, body.device_id, body.generation, address)
         if isinstance(outcome, Denied | Refused):
             return _refused(request, outcome)
         return reply(ResetAnswer(activated=False, last_reset_time=rfc3339(outcome)))
 
     async def list_devices(self, request: web.Request) -> web.Response:
         key = _authorized_key(request)
-        states, after, limit = _paging(request)
-        page = await self._devices(key, states=states, after=after, limit=limit)
+        query = operations.DEVICES_QUERY.read(request)
+        page = await self._devices(
+            key, self._address_of(request), states=query.state, after=query.after, limit=query.limit
+        )
         return _denied(request, page) if isinstance(page, Denied) else reply(_page(page))
 
     async def delete_device(self, request: web.Request) -> web.Response:
         key = _authorized_key(request)
-        outcome = await self._releasing.deactivate(key, request.match_info["device_id"], None)
+        outcome = await self._releasing.deactivate(
+            key, request.match_info["device_id"], None, self._address_of(request)
+        )
         return _refused(request, outcome) if isinstance(outcome, Denied | Refused) else reply(_SUCCESS)
 
     async def account_keys(self, request: web.Request) -> web.Response:
@@ -219,19 +221,6 @@ def _authorized_key(request: web.Request) -> str:
     if scheme.lower() != "license" or not key.strip():
         raise ProblemError(Code.LICENSE_KEY_INVALID, fault=Fault.KEY_NOT_SENT)
     return key.strip()
-
-
-def _paging(request: web.Request) -> tuple[list[DeviceState], UUID, int]:
-    """`state` (repeatable; default those that hold or ask for a seat), `after` and `limit` (1 to 500)."""
-    try:
-        states = [DeviceState(state) for state in request.query.getall("state", ["active", "pending"])]
-        after = UUID(request.query.get("after", str(UUID(int=0))))
-        limit = int(request.query.get("limit", "100"))
-        if not 1 <= limit <= PAGE_LIMIT:
-            raise ValueError
-    except ValueError:
-        raise ProblemError(Code.REQUEST_INVALID, fault=Fault.QUERY) from None
-    return states, after, limit
 
 
 def _page(page: Page) -> DevicesAnswer:

@@ -1,13 +1,14 @@
 """What goes over the wire: the bodies that activation reads and the answers that it gives."""
 
-from typing import Annotated
+from typing import Annotated, Literal, TypedDict
 from uuid import UUID
 
 import msgspec
 
 from shared.licensing.codes import Code
 from shared.licensing.model import DeviceState
-from shared.web.answers import Answer
+from shared.signing.keys import PublicJwk
+from shared.web.answers import Answer, Time
 from shared.web.bodies import KeyText, LongText, ShortText, Text, Timestamp
 
 Codes = Annotated[tuple[ShortText, ...], msgspec.Meta(max_length=100)]
@@ -38,18 +39,26 @@ class ReleaseBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     generation: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
 
 
+class DevicesQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """`state` may be repeated; the default are the states that hold or ask for a seat."""
+
+    state: tuple[DeviceState, ...] = (DeviceState.ACTIVE, DeviceState.PENDING)
+    after: UUID = UUID(int=0)
+    limit: Annotated[int, msgspec.Meta(ge=1, le=500)] = 100
+
+
 class ActivatedAnswer(Answer, frozen=True, kw_only=True):
     device_id: UUID
     state: DeviceState
     generation: int
     lease: str
-    valid_until: str
-    lease_expires_at: str | None
+    valid_until: Time
+    lease_expires_at: Time | None
     device_token: str
     next_heartbeat_in: int
     limit: int
     used: int
-    expires_at: str | None = None
+    expires_at: Time | None = None
     overage: bool = False
     trial: bool = False
     entitlements: dict[str, int | None] | None = None
@@ -72,9 +81,13 @@ class ValidAnswer(Answer, frozen=True, kw_only=True):
     warning: Code | None = None
 
 
+class ReleasedAnswer(Answer, frozen=True, kw_only=True):
+    success: Literal[True]
+
+
 class ResetAnswer(Answer, frozen=True, kw_only=True):
     activated: bool
-    last_reset_time: str
+    last_reset_time: Time
 
 
 class DeviceAnswer(Answer, frozen=True, kw_only=True):
@@ -83,10 +96,10 @@ class DeviceAnswer(Answer, frozen=True, kw_only=True):
     fingerprint: str
     state: DeviceState
     generation: int
-    activated_at: str | None = None
-    last_contact_at: str | None = None
-    lease_expires_at: str | None = None
-    ended_at: str | None = None
+    activated_at: Time | None = None
+    last_contact_at: Time | None = None
+    lease_expires_at: Time | None = None
+    ended_at: Time | None = None
     ended_reason: str | None = None
 
 
@@ -95,3 +108,7 @@ class DevicesAnswer(Answer, frozen=True, kw_only=True):
     used: int
     devices: list[DeviceAnswer]
     next: UUID | None = None
+
+
+class KeySetAnswer(TypedDict):
+    keys: list[PublicJwk]

@@ -14,24 +14,27 @@ class Releasing:
         self._access = access
         self._ledger = ledger
 
-    async def deactivate(self, key: str, device: str, generation: int | None) -> Device | Denied | Refused:
+    async def deactivate(
+        self, key: str, device: str, generation: int | None, address: bytes
+    ) -> Device | Denied | Refused:
         """Free the device's seat; with `generation`, only if it is still that one's."""
-        return await self._submit(Release, key, device, generation)
+        return await self._submit(Release, key, device, generation, address)
 
-    async def reset(self, key: str, device: str, generation: int | None) -> datetime | Denied | Refused:
+    async def reset(self, key: str, device: str, generation: int | None, address: bytes) -> datetime | Denied | Refused:
         """Free the device's seat and note when its state was cleared; returns that time."""
-        answer = await self._submit(Reset, key, device, generation)
+        answer = await self._submit(Reset, key, device, generation, address)
         if not isinstance(answer, Device):
             return answer
         assert answer.reset_at is not None
         return answer.reset_at
 
     async def _submit(
-        self, command: type[Release] | type[Reset], key: str, device: str, generation: int | None
+        self, command: type[Release] | type[Reset], key: str, device: str, generation: int | None, address: bytes
     ) -> Device | Denied | Refused:
-        ref = await self._access.by_key(key)
+        ref = await self._access.by_key(key, address)
         if isinstance(ref, Denied):
             return ref
+        await self._access.admit(ref)
         device_id = _id(device)
         if device_id is None:
             return Refused(code=Code.DEVICE_NOT_FOUND)

@@ -66,12 +66,13 @@ class Validation:
         self._ledger = ledger
         self._clock = clock
 
-    async def __call__(self, question: Question) -> Validity:
-        ref = await self._access.by_key(question.key)
+    async def __call__(self, question: Question, address: bytes) -> Validity:
+        ref = await self._access.by_key(question.key, address)
         if isinstance(ref, Denied):
             return Validity(valid=False, code=ref.code, refused=ref.code, denied=ref)
         if question.fingerprint is None:
             return await self._license(ref, question)
+        await self._access.admit(ref)
         return await self._device(ref, device_id(ref[1], question.fingerprint), question)
 
     async def _license(self, ref: LicenseRef, question: Question) -> Validity:

@@ -11,13 +11,15 @@ from shared.runtime.reconciliation import Reconciler
 from shared.runtime.resources import Resources
 from shared.runtime.sections import Reconciliation
 from shared.seats.inspection import Inspection
-from shared.web.endpoints import Route
+from shared.web.routes import Route
 
 
 def routes(resources: Resources) -> list[Route]:
     r = resources
-    heartbeat = Heartbeat(r.device_tokens, r.contacts, r.refusals, r.holders, r.ledger, r.issuer, r.clock)
-    return Handlers(heartbeat, r.clock).routes()
+    heartbeat = Heartbeat(
+        r.device_tokens, r.contacts, r.refusals, r.holders, r.ledger, r.issuer, r.clock, r.limits.heartbeats
+    )
+    return Handlers(heartbeat, r.clock, r.limits).routes()
 
 
 def projector(resources: Resources) -> Projector:

@@ -12,16 +12,9 @@ import msgspec
 import structlog
 from aiohttp import web
 
+from services.heartbeat import operations
 from services.heartbeat.heartbeat import Alive, Beat, Heartbeat, Left, Lost
-from services.heartbeat.messages import (
-    MAX_FLEET_BYTES,
-    AliveAnswer,
-    FleetAnswer,
-    FleetBody,
-    FleetItem,
-    HeartbeatBody,
-    LeftAnswer,
-)
+from services.heartbeat.messages import AliveAnswer, FleetAnswer, FleetItem, HeartbeatBody, LeftAnswer
 from shared.batching import OverloadedError
 from shared.ledger.clock import Clock
 from shared.ledger.connections import UnavailableError
@@ -30,48 +23,53 @@ from shared.licensing.codes import Code
 from shared.runtime.issuing import next_heartbeat_s
 from shared.signing.answer_mac import answer_mac
 from shared.web.answers import reply, rfc3339
-from shared.web.bodies import decode_json, parse_timestamp, read_json
-from shared.web.endpoints import Route
+from shared.web.bodies import decode_json, parse_timestamp
+from shared.web.limits import Limits, ThrottledError
 from shared.web.problems import ProblemError, document, language_of, problem
+from shared.web.routes import Route
 from shared.web.texts import Fault
 
-_body = msgspec.json.Decoder(HeartbeatBody)
 _item = msgspec.json.Decoder(FleetItem)
-_fleet = msgspec.json.Decoder(FleetBody)
 _log = structlog.stdlib.get_logger(__name__)
 
 
 class Handlers:
-    def __init__(self, heartbeat: Heartbeat, clock: Clock) -> None:
+    def __init__(self, heartbeat: Heartbeat, clock: Clock, limits: Limits) -> None:
         self._heartbeat = heartbeat
         self._clock = clock
+        self._failures = limits.failures
+        self._address_of = limits.address_of
 
     def routes(self) -> list[Route]:
         return [
-            ("POST", "/v1/heartbeat", "heartbeat", self.heartbeat),
-            ("POST", "/v1/heartbeats", "heartbeats", self.heartbeats),
+            Route(operations.HEARTBEAT, self.heartbeat),
+            Route(operations.HEARTBEATS, self.heartbeats),
         ]
 
     async def heartbeat(self, request: web.Request) -> web.Response:
-        body = await read_json(request, _body)
+        body = await operations.HEARTBEAT_BODY.read(request)
         token = body.device_token if body.device_token is not None else _bearer(request)
         outcome = await self._heartbeat(_beat(body, token))
         if isinstance(outcome, Lost):
+            if outcome.claims is None:
+                await self._failures.seen(self._address_of(request))
             return problem(request, outcome.code, **self._members(outcome, token, body.nonce))
         return reply(self._told(outcome, token, body.nonce))
 
     async def heartbeats(self, request: web.Request) -> web.Response:
-        body = await read_json(request, _fleet, max_bytes=MAX_FLEET_BYTES)
-        language = language_of(request)
-        answers = await asyncio.gather(*(self._one(bytes(item), language) for item in body.heartbeats))
+        body = await operations.FLEET_BODY.read(request)
+        language, address = language_of(request), self._address_of(request)
+        answers = await asyncio.gather(*(self._one(bytes(item), language, address) for item in body.heartbeats))
         return reply(FleetAnswer(answers=list(answers)))
 
-    async def _one(self, item: bytes, language: str) -> object:
+    async def _one(self, item: bytes, language: str, address: bytes) -> object:
         """One heartbeat of a fleet: what it would have been answered alone, with the status as a member."""
         try:
             body = decode_json(item, _item)
             outcome = await self._heartbeat(_beat(body, body.device_token))
             if isinstance(outcome, Lost):
+                if outcome.claims is None:
+                    await self._failures.seen(address)
                 return document(language, outcome.code, **self._members(outcome, body.device_token, body.nonce))
             return self._told(outcome, body.device_token, body.nonce, status=200)
         except ProblemError as error:
@@ -80,6 +78,8 @@ class Handlers:
             return document(language, Code.OVERLOADED)
         except OutcomeUnknownError:
             return document(language, Code.OUTCOME_UNKNOWN)
+        except ThrottledError as error:
+            return document(language, Code.TOO_MANY_REQUESTS, fault=error.fault, retryAfter=error.retry_after_s)
         except Exception:
             failure_id = secrets.token_hex(8)
             _log.exception("heartbeat failed", id=failure_id)

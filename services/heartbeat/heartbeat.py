@@ -1,7 +1,8 @@
 """Heartbeat: a device says it is there, and keeps its seat.
 
 Redis answers while Postgres already promises the device its lease (the floor). Every other answer, and every no,
-comes from the ledger, which decides and commits before anything is said.
+comes from the ledger, which decides and commits before anything is said. More of one license than the limit allows
+raise `ThrottledError`.
 """
 
 from datetime import datetime
@@ -23,6 +24,7 @@ from shared.runtime.issuing import IssuedLease, Issuer, held_until_s
 from shared.seats.projection import Seen, Standing
 from shared.seats.refusals import Asker, Refusals
 from shared.signing.device_token import DeviceClaims, DeviceTokens
+from shared.web.limits import Heartbeats
 
 
 class Beat(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +82,7 @@ class Heartbeat:
         ledger: Ledger,
         issuer: Issuer,
         clock: Clock,
+        limits: Heartbeats,
     ) -> None:
         self._tokens = tokens
         self._contacts = contacts
@@ -88,11 +91,13 @@ class Heartbeat:
         self._ledger = ledger
         self._issuer = issuer
         self._clock = clock
+        self._limits = limits
 
     async def __call__(self, beat: Beat) -> Alive | Left | Lost:
         claims = self._tokens.verify(beat.token)
         if claims is None:
             return Lost(code=Code.TOKEN_INVALID)
+        self._limits.admit(claims.ids)
         try:
             outcome = await (self._leave(claims) if beat.leave else self._keep(claims, beat))
         except LicenseNotFoundError:

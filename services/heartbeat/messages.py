@@ -1,12 +1,13 @@
 """What goes over the wire: the bodies that heartbeat reads and the answers that it gives."""
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from shared.licensing.codes import Code
-from shared.web.answers import Answer
+from shared.web.answers import Answer, Time
 from shared.web.bodies import ShortText, Timestamp
+from shared.web.openapi import Problem, any_of
 
 MOST_AT_ONCE = 1000
 MAX_FLEET_BYTES = 512 * 1024
@@ -35,18 +36,21 @@ class FleetItem(HeartbeatBody, frozen=True, kw_only=True, rename="camel"):
 class FleetBody(msgspec.Struct, frozen=True, kw_only=True):
     """Items are decoded one by one, so that a bad one fails alone."""
 
-    heartbeats: Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MOST_AT_ONCE)]
+    heartbeats: Annotated[
+        list[Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema=any_of(FleetItem))]],
+        msgspec.Meta(max_length=MOST_AT_ONCE),
+    ]
 
 
 class AliveAnswer(Answer, frozen=True, kw_only=True):
     status: int | None = None
     device_id: str
-    state: str
+    state: Literal["active"]
     generation: int
-    lease_expires_at: str
-    valid_until: str | None = None
+    lease_expires_at: Time
+    valid_until: Time | None = None
     next_heartbeat_in: int
-    server_time: str
+    server_time: Time
     nonce: str | None = None
     lease: str | None = None
     warning: Code | None = None
@@ -57,12 +61,12 @@ class AliveAnswer(Answer, frozen=True, kw_only=True):
 class LeftAnswer(Answer, frozen=True, kw_only=True):
     status: int | None = None
     device_id: str
-    state: str
+    state: Literal["released"]
     generation: int
-    server_time: str
+    server_time: Time
     nonce: str | None = None
     mac: str
 
 
 class FleetAnswer(Answer, frozen=True, kw_only=True):
-    answers: list[object]
+    answers: Annotated[list[Any], msgspec.Meta(extra_json_schema={"items": any_of(AliveAnswer, LeftAnswer, Problem)})]

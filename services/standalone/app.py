@@ -14,7 +14,7 @@ from services.activation.app import routes as activation_routes
 from services.heartbeat.app import projector, reconcilers
 from services.heartbeat.app import routes as heartbeat_routes
 from services.portal.app import routes as portal_routes
-from services.reaper.app import floating, reap, worker
+from services.reaper.app import floating, reap, sealing, worker
 from services.reaper.reap import Reap
 from services.standalone.settings import Settings
 from shared.facts.relay import Relay
@@ -23,6 +23,8 @@ from shared.ledger.outbox import clear_sent, relay_once
 from shared.runtime.background import background
 from shared.runtime.resources import Resources, open_resources
 from shared.web.endpoints import add_routes
+from shared.web.openapi import documented
+from shared.web.routes import Route
 
 
 class Standalone(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +34,12 @@ class Standalone(msgspec.Struct, frozen=True, kw_only=True):
     resources: Resources
     reap: Reap
     relay: Relay
+
+
+def routes(resources: Resources) -> list[Route]:
+    """The whole API, and its document."""
+    services = (activation_routes, heartbeat_routes, portal_routes)
+    return documented([route for routes in services for route in routes(resources)])
 
 
 @asynccontextmanager
@@ -52,9 +60,9 @@ async def open_standalone(settings: Settings, *, receivers: Sequence[Receive] = 
         await stack.enter_async_context(background(relay.run))
         await stack.enter_async_context(background(leases.run))
         await stack.enter_async_context(background(worker(resources, settings).run))
+        await stack.enter_async_context(background(sealing(resources).run))
         for work in reconcilers(resources, settings.reconciliation):
             await stack.enter_async_context(background(work))
         app = web.Application()
-        for routes in (activation_routes, heartbeat_routes, portal_routes):
-            add_routes(app, resources.metrics, routes(resources))
+        add_routes(app, resources.metrics, routes(resources))
         yield Standalone(app=app, resources=resources, reap=reap(resources, settings.reaper), relay=relay)

@@ -130,11 +130,13 @@ def start_postgres(
     port: int | None = None,
     takeover_s: float = 10.0,
     sync_new_cluster: bool = True,
+    surroundings: Mapping[str, str] | None = None,
 ) -> PostgresServer:
     """Start the Postgres whose data is in `folder`, making it first where there is none.
 
     `options` are server settings. It listens on its unix socket and, with `port`, on 127.0.0.1, where every local
     user is trusted: for benchmarks and fault tests. `sync_new_cluster=False` is for data nobody will miss.
+    `surroundings` are variables for the server alone.
     """
     binaries = binaries.resolve()  # the way that the account is checked to pass is the one it takes
     site = open_site(folder, "postgres", binaries / "postgres", takeover_s)
@@ -149,7 +151,8 @@ def start_postgres(
             **(options or {}),
         }
         arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        process = _spawn(site, [str(binaries / "postgres"), "-D", str(site.data), *arguments], signal.SIGINT)
+        command = [str(binaries / "postgres"), "-D", str(site.data), *arguments]
+        process = _spawn(site, command, signal.SIGINT, surroundings)
         _await_ready(site, process, lambda: _postmaster_is_ready(site.data, process.pid))
         return PostgresServer(process, site, port)
 
@@ -209,7 +212,9 @@ def free_port() -> int:
 # -- starting a program ------------------------------------------------------------------------------------------
 
 
-def _spawn(site: Site, command: list[str], death_signal: int) -> subprocess.Popen[bytes]:
+def _spawn(
+    site: Site, command: list[str], death_signal: int, surroundings: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     """Start `command` as the site's account, in a session of its own so that a terminal's Ctrl-C passes it by."""
     output = os.open(site.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     if site.account.switch:
@@ -221,7 +226,7 @@ def _spawn(site: Site, command: list[str], death_signal: int) -> subprocess.Pope
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd="/",
-            env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
+            env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC", **(surroundings or {})},
             pass_fds=(site.lock,),
             start_new_session=True,
             preexec_fn=_child_setup(site.account, death_signal),

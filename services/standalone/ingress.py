@@ -1,4 +1,7 @@
-"""One port before several services, as a Kubernetes ingress would route them: by path, to each replica in turn."""
+"""One port before several services, as a Kubernetes ingress would route them: by path, to each replica in turn.
+
+It tells the client's address in `X-Forwarded-For`, and passes on nothing that a client said there itself.
+"""
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -11,6 +14,7 @@ from shared.web.problems import problem
 
 HEARTBEAT_PATHS = ("/v1/heartbeat", "/v1/heartbeats")
 _HOP_BY_HOP = {hdrs.CONNECTION, hdrs.TRANSFER_ENCODING, hdrs.CONTENT_LENGTH, hdrs.HOST, hdrs.KEEP_ALIVE}
+_NOT_PASSED_ON = _HOP_BY_HOP | {hdrs.X_FORWARDED_FOR}
 
 
 def service_of(path: str) -> str:
@@ -32,7 +36,8 @@ def ingress(replicas: Mapping[str, Sequence[str]]) -> web.Application:
 
     async def pass_on(request: web.Request) -> web.StreamResponse:
         address = next(turns[service_of(request.path)])
-        headers = [(name, value) for name, value in request.headers.items() if name.title() not in _HOP_BY_HOP]
+        headers = [(name, value) for name, value in request.headers.items() if name.title() not in _NOT_PASSED_ON]
+        headers.append((hdrs.X_FORWARDED_FOR, request.remote or ""))
         body = await request.read()
         try:
             async with request.app[session].request(

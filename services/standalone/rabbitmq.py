@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from services.standalone.embedded import free_port
-from services.standalone.rabbitmq_node import USER, Ports, answers, spawn_epmd, spawn_node
+from services.standalone.rabbitmq_node import LONE, USER, Member, Ports, answers, spawn_epmd, spawn_node
 from services.standalone.sites import EmbeddedServerError, Site, failure, open_site
 
 __all__ = ["EmbeddedServerError", "RabbitServer", "find_rabbitmq", "start_rabbitmq"]
@@ -31,13 +31,17 @@ _POLL_S = 0.02
 
 
 class RabbitServer:
-    """A node on the data of its folder; leaving the `with` block stops it. Port and user outlive a restart."""
+    """A node on the data of its folder; leaving the `with` block stops it. Port and user outlive a restart.
 
-    def __init__(self, folder: Path, program: Path, epmd: Path, takeover_s: float) -> None:
+    A `member` with a name server starts none; its folder holds the password that the members share.
+    """
+
+    def __init__(self, folder: Path, program: Path, epmd: Path, takeover_s: float, member: Member = LONE) -> None:
         self._folder = folder
         self._programs = program, epmd
         self._takeover_s = takeover_s
-        self._ports = Ports(amqp=free_port(), distribution=free_port(), epmd=free_port())
+        self._member = member
+        self._ports = Ports(amqp=free_port(), distribution=free_port(), epmd=member.epmd or free_port())
         self._password = ""
         self._site: Site | None = None
         self._epmd: subprocess.Popen[bytes] | None = None
@@ -69,9 +73,9 @@ class RabbitServer:
         with open_site(self._folder, "rabbitmq", program, self._takeover_s) as site:
             self._site = site
             self._password = _password_of(site)
-            if self._epmd is None or self._epmd.poll() is not None:
+            if self._member.epmd is None and (self._epmd is None or self._epmd.poll() is not None):
                 self._epmd = spawn_epmd(site, epmd, self._ports)
-            self._node = spawn_node(site, program, self._ports, self._password)
+            self._node = spawn_node(site, program, self._ports, self._password, self._member)
         if wait:
             self._await_ready()
 

@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.standalone.accounts import Account, become, die_with_parent
@@ -33,16 +33,35 @@ class Ports:
     epmd: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One node among others: its name, the name server and the secret that they share, and settings of its own.
+
+    A lone node has a name server of its own, and makes its secret.
+    """
+
+    name: str = "seatkeeper"
+    epmd: int | None = None
+    cookie: str | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    erlang_arguments: str = ""
+
+
+LONE = Member()
+
+
 def spawn_epmd(site: Site, program: Path, ports: Ports) -> subprocess.Popen[bytes]:
     """The name server of this one node. It outlives the node's restarts, so it does not hold the folder's lock."""
     return _spawn(site, [str(program), "-port", str(ports.epmd), "-address", "127.0.0.1"], {}, ())
 
 
-def spawn_node(site: Site, program: Path, ports: Ports, password: str) -> subprocess.Popen[bytes]:
+def spawn_node(
+    site: Site, program: Path, ports: Ports, password: str, member: Member = LONE
+) -> subprocess.Popen[bytes]:
     """The Erlang machine with RabbitMQ in it."""
-    _write_settings(site.data, ports, password)
+    _write_settings(site.data, ports, password, member)
     command = [str(program), "-noinput", "-start_epmd", "false"]
-    return _spawn(site, command, _surroundings(site.data, ports), (site.lock,))
+    return _spawn(site, command, _surroundings(site.data, ports, member), (site.lock,))
 
 
 def answers(ports: Ports) -> bool:
@@ -55,7 +74,7 @@ def answers(ports: Ports) -> bool:
         return False
 
 
-def _write_settings(data: Path, ports: Ports, password: str) -> None:
+def _write_settings(data: Path, ports: Ports, password: str, member: Member) -> None:
     settings = {
         "listeners.tcp.default": f"127.0.0.1:{ports.amqp}",
         "default_user": USER,
@@ -63,12 +82,14 @@ def _write_settings(data: Path, ports: Ports, password: str) -> None:
         "disk_free_limit.absolute": "50MB",
         "log.file": "false",
         "log.console": "true",
+        **member.settings,
     }
     (data / "rabbitmq.conf").write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
     (data / "enabled_plugins").write_text("[].\n")
 
 
-def _surroundings(data: Path, ports: Ports) -> Mapping[str, str]:
+def _surroundings(data: Path, ports: Ports, member: Member) -> Mapping[str, str]:
+    arguments = f"-kernel inet_dist_use_interface {{127,0,0,1}} {member.erlang_arguments}"
     return {
         "HOME": str(data),
         "ERL_EPMD_ADDRESS": "127.0.0.1",
@@ -80,9 +101,10 @@ def _surroundings(data: Path, ports: Ports) -> Mapping[str, str]:
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(data / "enabled_plugins"),
         "RABBITMQ_LOG_BASE": str(data),
         "RABBITMQ_MNESIA_BASE": str(data),
-        "RABBITMQ_NODENAME": "seatkeeper@localhost",
+        "RABBITMQ_NODENAME": f"{member.name}@localhost",
         "RABBITMQ_PID_FILE": str(data / "node.pid"),
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": arguments.strip(),
+        **({} if member.cookie is None else {"RABBITMQ_ERLANG_COOKIE": member.cookie}),
     }
 
 

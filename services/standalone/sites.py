@@ -141,7 +141,7 @@ def make_data_folder(data: Path, account: Account) -> None:
 def _socket_folder(folder: Path, kind: str) -> Path:
     digest = hashlib.sha256(os.fsencode(folder) + b"\0" + kind.encode()).hexdigest()[:16]
     name = f"seatkeeper-{os.getuid()}-{digest}"
-    for base in (tempfile.gettempdir(), "/tmp"):  # noqa: S108 - the name in it is verified to be ours
+    for base in (tempfile.gettempdir(), "/tmp"):  # noqa: S108 - the name in it is verified to be ours  # nosec B108
         path = Path(base).resolve() / name
         if len(os.fsencode(path / ".s.PGSQL.65535.lock")) <= _LONGEST_SOCKET_PATH:
             return path

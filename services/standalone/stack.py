@@ -68,7 +68,7 @@ class Replica:
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             try:
-                urllib.request.urlopen(f"{self._health}/readyz", timeout=2).close()  # noqa: S310 - our own address
+                urllib.request.urlopen(f"{self._health}/readyz", timeout=2).close()  # noqa: S310 - our own  # nosec B310
             except (urllib.error.URLError, OSError):
                 time.sleep(0.1)
             else:
@@ -162,6 +162,7 @@ def environment(servers: Servers, rabbitmq_url: str, name: str, port: int, healt
         "SEATKEEPER_SERVER_PORT": str(port),
         "SEATKEEPER_SERVER_HEALTH_HOST": HOST,
         "SEATKEEPER_SERVER_HEALTH_PORT": str(health_port),
+        "SEATKEEPER_SERVER_TRUSTED_PROXIES": HOST,
         "SEATKEEPER_POSTGRES_DSN": servers.postgres.dsn(DATABASE, f"seatkeeper_{name}"),
         "SEATKEEPER_REDIS_URL": servers.redis.url,
         "SEATKEEPER_RABBITMQ_URL": rabbitmq_url,
@@ -171,16 +172,16 @@ def environment(servers: Servers, rabbitmq_url: str, name: str, port: int, healt
     }
 
 
-def _portal_settings(stack: Stack) -> Settings:
-    """As the portal's process has them: the demo account is made with its role."""
+def _operator_settings(stack: Stack) -> Settings:
+    """As the operator's command has them: the demo account is made with its role."""
     settings = stack.servers.settings(port=0, log=Log(level="error"))
-    dsn = environment(stack.servers, stack.rabbitmq.url, "portal", 0, 0)["SEATKEEPER_POSTGRES_DSN"]
+    dsn = environment(stack.servers, stack.rabbitmq.url, "operator", 0, 0)["SEATKEEPER_POSTGRES_DSN"]
     return msgspec.structs.replace(settings, postgres=type(settings.postgres)(dsn=type(settings.postgres.dsn)(dsn)))
 
 
 def _serve(stack: Stack, port: int) -> int:
     async def serve(stop: asyncio.Event) -> None:
-        async with open_resources(_portal_settings(stack), application="seatkeeper-stack") as resources:
+        async with open_resources(_operator_settings(stack), application="seatkeeper-stack") as resources:
             demo = await ensure_demo(resources, RUN / "demo.json", f"http://{HOST}:{port}")
         print(welcome(demo), flush=True)
         settings = stack.servers.settings(port=port, host=HOST)
@@ -201,7 +202,7 @@ async def _play(stack: Stack, port: int) -> int:
     try:
         async with (
             background(Consumer(stack.rabbitmq.url, LISTENER, hear).run),
-            open_resources(_portal_settings(stack), application="seatkeeper-stack") as resources,
+            open_resources(_operator_settings(stack), application="seatkeeper-stack") as resources,
         ):
             await web.TCPSite(runner, HOST, port).start()
             url = f"http://{HOST}:{port}"

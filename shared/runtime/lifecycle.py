@@ -8,6 +8,7 @@ start-up), the health port closes last. What cannot start is told in one line.
 import asyncio
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -20,18 +21,13 @@ import uvloop
 from aiohttp import web
 
 from shared.runtime.sections import Server
+from shared.web.connections import PROTOCOL_OPTIONS, Runner
+
+__all__ = ["PROTOCOL_OPTIONS", "READINESS", "Readiness", "StartError", "run", "serve"]
 
 BACKLOG = 2048
+OTHER_FILES = 1024  # beside the connections, and those that are accepted while room is made
 CUT_OFF_S = 0.5  # what is left to a handler that outlived the drain, before it is cancelled
-# aiohttp closes a connection that idles, or sends no whole header, for the keep-alive time; a slow body is timed by its
-# reader. Nothing is inflated; an unread body is lingered on briefly, so that the client can read its refusal.
-PROTOCOL_OPTIONS: dict[str, Any] = {
-    "access_log": None,
-    "keepalive_timeout": 75.0,
-    "lingering_time": 2.0,
-    "auto_decompress": False,
-    "handler_cancellation": False,
-}
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -68,10 +64,11 @@ def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> int:
 async def serve(app: web.Application, server: Server, health: web.Application | None, stop: asyncio.Event) -> None:
     """Serve `app`, and `health` on its own port, until `stop` is set; then drain."""
     readiness = health.get(READINESS) if health is not None else None
+    _allow_files(server.max_connections + BACKLOG + OTHER_FILES)
     async with AsyncExitStack() as stack:
         if health is not None:
-            await _listen(stack, health, server.health_host, server.health_port, reuse_port=server.reuse_port)
-        public = await _listen(stack, app, server.host, server.port, reuse_port=server.reuse_port)
+            await _listen(stack, health, server, server.health_host, server.health_port)
+        public = await _listen(stack, app, server, server.host, server.port)
         _enter(readiness, "serving")
         _settle_garbage_collector()
         _log.info("serving", addresses=[list(address[:2]) for address in public.addresses])
@@ -96,14 +93,21 @@ async def _until_stopped(main: Callable[[asyncio.Event], Coroutine[Any, Any, Non
     await main(stop)
 
 
-async def _listen(
-    stack: AsyncExitStack, app: web.Application, host: str, port: int, *, reuse_port: bool
-) -> web.AppRunner:
-    runner = web.AppRunner(app, shutdown_timeout=CUT_OFF_S, **PROTOCOL_OPTIONS)
+def _allow_files(wanted: int) -> None:
+    """Every connection is a file, of which a process may often open but 1,024 unless it asks for more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
+    if hard < wanted:
+        _log.warning("too few open files are allowed for all connections", allowed=hard, wanted=wanted)
+
+
+async def _listen(stack: AsyncExitStack, app: web.Application, server: Server, host: str, port: int) -> web.AppRunner:
+    runner = Runner(app, server, shutdown_timeout_s=CUT_OFF_S)
     stack.push_async_callback(runner.cleanup)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port, backlog=BACKLOG, reuse_port=reuse_port or None).start()
+        await web.TCPSite(runner, host, port, backlog=BACKLOG, reuse_port=server.reuse_port or None).start()
     except OSError as error:
         raise StartError(f"cannot listen on {host}:{port}: {_reason(error)}") from None
     return runner

@@ -26,6 +26,7 @@ from shared.runtime.issuing import Issuer
 from shared.runtime.keystore import Keystore
 from shared.runtime.metrics import Metrics
 from shared.runtime.pulse import beat, run_counts, run_pulse
+from shared.runtime.sections import Limits as LimitsSection
 from shared.runtime.sections import Log, Postgres, RabbitMQ, Redis, Secrets, Server, Testing
 from shared.seats.connection import RedisConnection
 from shared.seats.nonces import Nonces
@@ -35,7 +36,9 @@ from shared.seats.refusals import Refusals
 from shared.seats.watermark import Watermark
 from shared.signing.device_token import DeviceTokens
 from shared.signing.license_key_hash import LicenseKeyHasher
+from shared.signing.seal import TrailStamp
 from shared.signing.secrets import MasterSecrets, Purpose
+from shared.web.limits import Limits
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +50,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redis: Redis
     rabbitmq: RabbitMQ | None = None
     secrets: Secrets
+    limits: LimitsSection = msgspec.field(default_factory=LimitsSection)
     log: Log = msgspec.field(default_factory=Log)
     testing: Testing = msgspec.field(default_factory=Testing)
 
@@ -76,6 +80,8 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
     license_keys: LicenseKeyHasher
     management_tokens: LicenseKeyHasher
     secrets: MasterSecrets
+    trail_stamp: TrailStamp
+    limits: Limits
     metrics: Metrics
     testing: Testing
 
@@ -161,6 +167,8 @@ def _build(settings: Settings, pool: Pool, redis: RedisConnection, on_commit: Ca
         license_keys=LicenseKeyHasher(secrets),
         management_tokens=LicenseKeyHasher(secrets, Purpose.MANAGEMENT_TOKEN),
         secrets=secrets,
+        trail_stamp=TrailStamp(secrets),
+        limits=Limits(settings.limits, settings.server, redis, metrics),
         metrics=metrics,
         testing=settings.testing,
     )

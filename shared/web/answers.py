@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
@@ -12,6 +12,7 @@ from shared.licensing.model import License
 from shared.web.endpoints import json_response
 from shared.web.problems import problem
 
+Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 _encode = msgspec.json.Encoder().encode
 
 

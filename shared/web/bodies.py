@@ -2,7 +2,8 @@
 
 Rules: no Content-Type is demanded. A body with a Content-Encoding is refused unread: nothing is ever inflated. Whatever
 is wrong raises `ProblemError`, whose detail names the field of our own schema and never repeats what was sent. A body
-that came whole with its headers is read without awaiting; a slow one has `BODY_TIMEOUT_S`.
+that came whole with its headers is read without awaiting; a slow one has `server.body_timeout_s`. No field stands there
+twice: another reader might take the other.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import msgspec
 from aiohttp import web
 
 from shared.licensing.codes import Code
+from shared.web.connections import Connection
 from shared.web.problems import ProblemError
 from shared.web.texts import Fault
 
@@ -31,6 +33,7 @@ KeyText = Annotated[str, msgspec.Meta(min_length=1, max_length=256, pattern=PRIN
 Timestamp = int | float | Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=PRINTABLE)]
 
 T = TypeVar("T")
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _FIELD = re.compile(r"`\$\.?([^`]*)`$")
 _MISSING = re.compile(r"^Object missing required field `([^`]*)`")
 _RFC3339 = re.compile(
@@ -59,7 +62,8 @@ def decode_json(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     """Decode and validate, or `ProblemError` (REQUEST_INVALID). Field names are as on the wire."""
     try:
         data.decode()  # msgspec does not look inside strings that it skips
-        return decoder.decode(data)
+        decoded = decoder.decode(data)
+        repeats = _repeats_a_member(data)
     except msgspec.ValidationError as error:
         raise _refusal(str(error)) from None
     except msgspec.DecodeError:
@@ -68,6 +72,9 @@ def decode_json(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         raise ProblemError(Code.REQUEST_INVALID, fault=Fault.NOT_UTF8) from None
     except RecursionError:
         raise ProblemError(Code.REQUEST_INVALID, fault=Fault.TOO_DEEP) from None
+    if repeats:
+        raise ProblemError(Code.REQUEST_INVALID, fault=Fault.FIELD_REPEATED)
+    return decoded
 
 
 def parse_timestamp(value: int | float | str) -> float | None:
@@ -85,7 +92,7 @@ async def _read_stream(request: web.Request, max_bytes: int) -> bytes:
         raise ProblemError(Code.REQUEST_TOO_LARGE, limit=max_bytes)
     body = bytearray()
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
+        async with asyncio.timeout(_timeout_s(request)):
             while chunk := await request.content.readany():
                 body += chunk
                 if len(body) > max_bytes:
@@ -93,6 +100,24 @@ async def _read_stream(request: web.Request, max_bytes: int) -> bytes:
     except (TimeoutError, ConnectionError, web.RequestPayloadError):
         raise ProblemError(Code.REQUEST_INVALID, fault=Fault.INCOMPLETE) from None
     return bytes(body)
+
+
+def _timeout_s(request: web.Request) -> float:
+    connection = request.protocol
+    return connection.body_timeout_s if isinstance(connection, Connection) else BODY_TIMEOUT_S
+
+
+def _repeats_a_member(data: bytes) -> bool:
+    """Whether the object has a member twice, of which `_members` knows the last alone.
+
+    Each member has a colon, so as many colons as members settle it for most bodies. Else the quotes do: those of a
+    member that is not known are too many.
+    """
+    members = _members(data)
+    if data.count(b":") == len(members):
+        return False
+    known = sum(2 + name.count('"') + bytes(value).count(b'"') for name, value in members.items())
+    return data.count(b'"') != known
 
 
 def _refusal(message: str) -> ProblemError:

@@ -1,10 +1,10 @@
 """Routes: the wrapper around every handler, and the answers for paths and methods that do not exist.
 
 Rules: the wrapper is made once, at registration; there is no middleware. A handler returns a response or raises; a
-`ProblemError` becomes its problem document, the ledger's trouble a 503 that asks for another try, and any other failure
-an opaque 500 whose `id` is in the log beside the traceback. Cancellation passes through. The fallback for unknown paths
-is added when the application starts, after every route, so that it never shadows one. GET serves HEAD too; OPTIONS
-tells the methods of a path.
+`ProblemError` becomes its problem document, a limit that was passed a 429, the ledger's trouble a 503 that asks for
+another try, and any other failure an opaque 500 whose `id` is in the log beside the traceback. Cancellation passes
+through. The fallback for unknown paths is added when the application starts, after every route, so that it never
+shadows one. GET serves HEAD too; OPTIONS tells the methods of a path.
 """
 
 import secrets
@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from time import perf_counter
 
 import structlog
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 from multidict import CIMultiDict
 
 from shared.batching import OverloadedError
@@ -20,10 +20,9 @@ from shared.ledger.connections import UnavailableError
 from shared.ledger.transaction import OutcomeUnknownError
 from shared.licensing.codes import Code
 from shared.runtime.metrics import Metrics
+from shared.web.limits import ThrottledError
 from shared.web.problems import ProblemError, answer, problem
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Route = tuple[str, str, str, Handler]
+from shared.web.routes import Handler, Route
 
 UNMATCHED = "unmatched"
 _FALLBACK = web.AppKey("fallback", bool)
@@ -45,6 +44,8 @@ def endpoint(metrics: Metrics, route_name: str, handler: Handler) -> Handler:
             response = problem(request, Code.OVERLOADED)
         except OutcomeUnknownError:
             response = problem(request, Code.OUTCOME_UNKNOWN)
+        except ThrottledError as error:
+            response = problem(request, Code.TOO_MANY_REQUESTS, fault=error.fault, retryAfter=error.retry_after_s)
         except web.HTTPException as error:
             observe(error.status, perf_counter() - start)
             raise
@@ -64,13 +65,13 @@ def json_response(body: bytes, status: int = 200, headers: Mapping[str, str] | N
 
 
 def add_routes(app: web.Application, metrics: Metrics, routes: Iterable[Route]) -> None:
-    """Register (method, path, name, handler) each behind `endpoint`. May be called several times for one app."""
-    for method, path, name, handler in routes:
-        wrapped = endpoint(metrics, name, handler)
-        if method == hdrs.METH_GET:
-            app.router.add_get(path, wrapped)
+    """Register each route behind `endpoint`. May be called several times for one app."""
+    for operation, handler in routes:
+        wrapped = endpoint(metrics, operation.name, handler)
+        if operation.method == hdrs.METH_GET:
+            app.router.add_get(operation.path, wrapped, expect_handler=_go_on)
         else:
-            app.router.add_route(method, path, wrapped)
+            app.router.add_route(operation.method, operation.path, wrapped, expect_handler=_go_on)
     if _FALLBACK not in app:
         app[_FALLBACK] = True
         app.on_startup.append(_with_fallback(metrics))
@@ -83,9 +84,18 @@ def _with_fallback(metrics: Metrics) -> Callable[[web.Application], Awaitable[No
         async def unmatched(request: web.Request) -> web.StreamResponse:
             return _no_such_route(request, await _allowed(request, known))
 
-        app.router.add_route(hdrs.METH_ANY, "/{tail:.*}", endpoint(metrics, UNMATCHED, unmatched))
+        app.router.add_route(
+            hdrs.METH_ANY, "/{tail:.*}", endpoint(metrics, UNMATCHED, unmatched), expect_handler=_go_on
+        )
 
     return add_fallback
+
+
+async def _go_on(request: web.Request) -> None:
+    """Ask for the body of a client that waits for that; what else is expected is ignored, as RFC 9110 allows."""
+    if request.headers[hdrs.EXPECT].lower() == "100-continue" and request.version >= HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer itself has not begun
 
 
 async def _allowed(request: web.Request, known: list[web.AbstractResource]) -> set[str]:

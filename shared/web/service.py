@@ -14,8 +14,10 @@ from shared.runtime.background import Work, background
 from shared.runtime.facts import Subscription, facts_flowing
 from shared.runtime.resources import Resources, Settings, open_resources
 from shared.runtime.settings import load_or_exit
-from shared.web.endpoints import Route, add_routes
+from shared.web.endpoints import add_routes
 from shared.web.health import health_app
+from shared.web.openapi import documented
+from shared.web.routes import Route
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
@@ -26,10 +28,12 @@ def main(
     routes: Callable[[Resources], list[Route]],
     wanted: Callable[[Resources], Sequence[Subscription]] = lambda _: (),
     beside: Callable[[Resources, AnySettings], Sequence[Work]] = lambda _, __: (),
+    relays: bool = True,
 ) -> int:
     """Run the service until it is told to stop; returns the process's exit code (2 for faulty settings).
 
     `wanted` are the facts that it wants to hear of, and who receives them; `beside` is work beside the requests.
+    One that does not relay (`relays`) leaves its facts to the other services.
     """
     settings = load_or_exit(settings_type, sys.argv[1:], os.environ, f"services.{name}")
     logging.configure(settings.log)
@@ -39,13 +43,13 @@ def main(
         application = f"seatkeeper-{name}"
         async with (
             open_resources(settings, application=application, on_commit=committed.set) as resources,
-            facts_flowing(settings, resources, committed, name=application, wanted=wanted(resources)),
+            facts_flowing(settings, resources, committed, name=application, wanted=wanted(resources), relays=relays),
             AsyncExitStack() as stack,
         ):
             for work in beside(resources, settings):
                 await stack.enter_async_context(background(work))
             app = web.Application()
-            add_routes(app, resources.metrics, routes(resources))
+            add_routes(app, resources.metrics, documented(routes(resources)))
             await lifecycle.serve(app, settings.server, probes(resources), stop)
 
     return lifecycle.run(serve)

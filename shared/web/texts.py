@@ -24,6 +24,10 @@ class Fault(StrEnum):
     FIELD_TYPE = "FIELD_TYPE"
     FIELD_VALUE = "FIELD_VALUE"
     FIELD_UNKNOWN = "FIELD_UNKNOWN"
+    FIELD_REPEATED = "FIELD_REPEATED"
+    NOT_HTTP = "NOT_HTTP"
+    THROTTLED_ADDRESS = "THROTTLED_ADDRESS"
+    THROTTLED_LICENSE = "THROTTLED_LICENSE"
     KEY_OR_TOKEN = "KEY_OR_TOKEN"  # noqa: S105 - no password
     KEY_MISTYPED = "KEY_MISTYPED"
     KEY_NOT_SENT = "KEY_NOT_SENT"
@@ -70,7 +74,7 @@ CODES_EN: dict[Code, tuple[str, str]] = {
         "This license does not cover a feature that was asked for. Ask the vendor for one that does.",
     ),
     Code.TOO_MANY_REQUESTS: (
-        "Too many activations",
+        "Too many requests",
         "This license takes no more new devices for now. Try again after the time given in Retry-After.",
     ),
     Code.RELEASE_LIMIT_EXCEEDED: (
@@ -137,7 +141,7 @@ CODES_ZH: dict[Code, tuple[str, str]] = {
         "许可证不包含此功能",
         "此许可证不包含所请求的功能。请向软件供应商获取包含该功能的许可证。",
     ),
-    Code.TOO_MANY_REQUESTS: ("激活次数过多", "此许可证暂时不再接受新设备。请在 Retry-After 给出的时间之后重试。"),
+    Code.TOO_MANY_REQUESTS: ("请求过多", "此许可证暂时不再接受新设备。请在 Retry-After 给出的时间之后重试。"),
     Code.RELEASE_LIMIT_EXCEEDED: (
         "释放设备次数过多",
         "在 `until` 给出的时间之前，此许可证不能再释放设备。请联系软件供应商释放此设备。",
@@ -173,6 +177,14 @@ FAULTS_EN: dict[Fault, str] = {
     Fault.FIELD_TYPE: "The field `{field}` has the wrong type. Correct it and send the request again.",
     Fault.FIELD_VALUE: "The value of the field `{field}` is not accepted. Correct it and send the request again.",
     Fault.FIELD_UNKNOWN: "The body has a field that is not known. Remove it and send the request again.",
+    Fault.FIELD_REPEATED: "The body has a field twice. Send each once.",
+    Fault.NOT_HTTP: "This is not well-formed HTTP, or its head is too large. Correct it and connect again.",
+    Fault.THROTTLED_ADDRESS: (
+        "Too many keys or tokens from this address were not recognised. Try again after the time given in Retry-After."
+    ),
+    Fault.THROTTLED_LICENSE: (
+        "Too many requests came for this license or its vendor. Try again after the time given in Retry-After."
+    ),
     Fault.KEY_OR_TOKEN: "Send either `licenseKey` or `token`, not both.",
     Fault.KEY_MISTYPED: "This is not a well-formed license key: some of it is mistyped or missing. Enter it again.",
     Fault.KEY_NOT_SENT: "Send the license key in the header `Authorization: License KEY`.",
@@ -192,6 +204,10 @@ FAULTS_ZH: dict[Fault, str] = {
     Fault.FIELD_TYPE: "字段 `{field}` 的类型不正确。请更正后重新发送。",
     Fault.FIELD_VALUE: "字段 `{field}` 的值不被接受。请更正后重新发送。",
     Fault.FIELD_UNKNOWN: "请求正文含有未知字段。请删除后重新发送。",
+    Fault.FIELD_REPEATED: "请求正文中有字段出现了两次。每个字段请只发送一次。",
+    Fault.NOT_HTTP: "这不是格式正确的 HTTP 请求，或请求头过大。请更正后重新连接。",
+    Fault.THROTTLED_ADDRESS: "来自此地址的无法识别的密钥或令牌过多。请在 Retry-After 给出的时间之后重试。",
+    Fault.THROTTLED_LICENSE: "此许可证或其供应商的请求过多。请在 Retry-After 给出的时间之后重试。",
     Fault.KEY_OR_TOKEN: "请只提供 `licenseKey` 或 `token` 之一，不要同时提供。",
     Fault.KEY_MISTYPED: "许可证密钥格式不正确：有字符输错或缺失。请重新输入。",
     Fault.KEY_NOT_SENT: "请在请求头 `Authorization: License 密钥` 中提供许可证密钥。",

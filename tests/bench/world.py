@@ -107,8 +107,10 @@ async def _make_licenses(resources: Resources) -> list[str]:
 
 async def _activate_each(resources: Resources, keys: list[str]) -> list[str]:
     r = resources
-    activation = Activation(Access(r.reader, r.keystore, r.license_keys), r.nonces, r.holders, r.ledger, r.issuer)
-    answers = await asyncio.gather(*(activation(_first_device(key), r.clock.now_s()) for key in keys))
+    activation = Activation(
+        Access(r.reader, r.keystore, r.license_keys, r.limits), r.nonces, r.holders, r.ledger, r.issuer
+    )
+    answers = await asyncio.gather(*(activation(_first_device(key), r.clock.now_s(), b"") for key in keys))
     return [answer.device_token for answer in answers if isinstance(answer, Activated)]
 
 

@@ -279,6 +279,20 @@ async def test_a_nonce_belongs_to_its_license(platform: Platform) -> None:
     (await platform.api.activate(other.key, "b", nonce="n")).ok(201)
 
 
+@pytest.mark.parametrize("members", [{"nonce": "two"}, {}])
+async def test_the_nonce_of_an_earlier_generation_makes_no_other_either(
+    platform: Platform, members: dict[str, str]
+) -> None:
+    grant = await (await platform.vendor()).license()
+    now = int(time.time())
+    for sent in ({"nonce": "one"}, members):
+        seat = (await platform.api.activate(grant.key, timestamp=now, **sent)).ok(201)
+        (await platform.api.deactivate(grant.key, seat["deviceId"])).ok()
+
+    assert (await platform.api.activate(grant.key, timestamp=now, nonce="one")).refusal == (409, "REPLAYED")
+    assert await platform.seats_used(grant) == 0
+
+
 @pytest.mark.parametrize("emptied", [False, True])
 async def test_the_nonce_of_an_ended_generation_makes_no_other(fresh_platform: Platform, emptied: bool) -> None:
     platform = fresh_platform

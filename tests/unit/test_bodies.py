@@ -11,13 +11,17 @@ import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from shared.runtime.lifecycle import PROTOCOL_OPTIONS
 from shared.runtime.metrics import Metrics
 from shared.web import bodies
-from shared.web.bodies import MAX_BODY_BYTES, ShortText, Text, Timestamp, parse_timestamp, read_json
+from shared.web.bodies import MAX_BODY_BYTES, ShortText, Text, Timestamp, decode_json, parse_timestamp, read_json
 from shared.web.endpoints import add_routes, json_response
+from shared.web.problems import ProblemError
+from shared.web.routes import Operation, Route
 
 Client = TestClient[web.Request, web.Application]
 
@@ -40,6 +44,12 @@ class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     a: int = 0
 
 
+CHARACTERS = st.characters(exclude_categories=["Cs"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(CHARACTERS),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(CHARACTERS), inner, max_size=3),
+    max_leaves=8,
+)
 DECODER = msgspec.json.Decoder(Activate)
 STRICT = msgspec.json.Decoder(Strict)
 
@@ -56,7 +66,8 @@ async def strict(request: web.Request) -> web.Response:
 async def client() -> AsyncIterator[Client]:
     app = web.Application(handler_args=PROTOCOL_OPTIONS)
     metrics = Metrics(CollectorRegistry())
-    add_routes(app, metrics, [("POST", "/echo", "echo", echo), ("POST", "/strict", "strict", strict)])
+    add_routes(app, metrics, [Route(Operation("POST", "/echo", "echo"), echo)])
+    add_routes(app, metrics, [Route(Operation("POST", "/strict", "strict"), strict)])
     async with TestClient(TestServer(app)) as opened:
         yield opened
 
@@ -157,6 +168,38 @@ async def test_an_unknown_field_that_is_forbidden_is_refused_without_repeating_i
 def padded(size: int) -> bytes:
     head, tail = b'{"fingerPrint":"f","pad":"', b'"}'
     return head + b"x" * (size - len(head) - len(tail)) + tail
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"fingerPrint":"a","fingerPrint":"b"}',
+        b'{"fingerPrint":"a" , "fingerPrint" : "a"}',
+        b'{"fingerPrint":"a","\\u0066ingerPrint":"b"}',
+        b'{"fingerPrint":"a:b","count":1,"count":2}',
+        b'{"fingerPrint":"a","x":{"y":":"},"x":null}',
+        b'{"fingerPrint":"a\\"","x":1,"x":1}',
+        b'{"":1,"fingerPrint":"a:","":1}',
+    ],
+)
+async def test_a_field_that_stands_there_twice_is_refused(client: Client, data: bytes) -> None:
+    status, code, detail = await refusal(client, data)
+
+    assert (status, code) == (400, "REQUEST_INVALID")
+    assert "twice" in detail
+
+
+@given(st.dictionaries(st.text(CHARACTERS), JSON, max_size=5), st.booleans(), st.sampled_from([None, 2]))
+def test_no_field_is_taken_for_another(members: dict[str, Any], ascii: bool, indent: int | None) -> None:
+    """Bodies as `json.dumps` writes them, names and values of any characters; then with one of their fields again."""
+    body = {"fingerPrint": "a", **members, "nonce": None, "timestamp": 0, "count": 0, "ratio": 0, "tags": {}}
+    body |= {"place": None, "fingerPrint": "a"}
+    text = json.dumps(body, ensure_ascii=ascii, indent=indent)
+    assert decode_json(text.encode(), DECODER).finger_print == "a"
+    for name in members:
+        again = f"{text.rstrip()[:-1]}, {json.dumps(name)}: {json.dumps(body[name])}}}"
+        with pytest.raises(ProblemError):
+            decode_json(again.encode(), DECODER)
 
 
 async def test_64_kib_are_read_and_one_byte_more_is_not(client: Client) -> None:

@@ -21,6 +21,7 @@ from shared.web import health
 from shared.web.endpoints import add_routes, endpoint, json_response
 from shared.web.health import Check, health_app
 from shared.web.problems import ProblemError
+from shared.web.routes import Handler, Operation, Route
 
 Client = TestClient[web.Request, web.Application]
 
@@ -37,6 +38,10 @@ async def fail(_request: web.Request) -> web.Response:
     raise RuntimeError("postgres://app:hunter2@db/x is down")
 
 
+def route(method: str, path: str, name: str, handler: Handler) -> Route:
+    return Route(Operation(method, path, name), handler)
+
+
 @pytest.fixture
 def metrics() -> Metrics:
     return Metrics(CollectorRegistry())
@@ -45,9 +50,9 @@ def metrics() -> Metrics:
 @pytest.fixture
 async def client(metrics: Metrics) -> AsyncIterator[Client]:
     app = web.Application()
-    add_routes(app, metrics, [("GET", "/v1/hello", "hello", hello), ("POST", "/v1/refuse", "refuse", refuse)])
-    add_routes(app, metrics, [("DELETE", "/v1/hello", "unhello", hello), ("GET", "/v1/d/{name}", "d", hello)])
-    add_routes(app, metrics, [("POST", "/v1/fail", "fail", fail), ("GET", "/", "home", hello)])
+    add_routes(app, metrics, [route("GET", "/v1/hello", "hello", hello), route("POST", "/v1/refuse", "refuse", refuse)])
+    add_routes(app, metrics, [route("DELETE", "/v1/hello", "unhello", hello), route("GET", "/v1/d/{name}", "d", hello)])
+    add_routes(app, metrics, [route("POST", "/v1/fail", "fail", fail), route("GET", "/", "home", hello)])
     async with TestClient(TestServer(app)) as opened:
         yield opened
 

@@ -27,6 +27,7 @@ SERVICE = textwrap.dedent("""
     from shared.runtime.sections import Log, Server
     from shared.web.endpoints import add_routes, json_response
     from shared.web.health import health_app
+    from shared.web.routes import Operation, Route
 
     port, health_port, drain_s = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 
@@ -43,7 +44,7 @@ SERVICE = textwrap.dedent("""
         metrics = Metrics(CollectorRegistry())
         app = web.Application()
         app.cleanup_ctx.append(resource)
-        add_routes(app, metrics, [("GET", "/slow", "slow", slow)])
+        add_routes(app, metrics, [Route(Operation("GET", "/slow", "slow"), slow)])
         server = Server(host="127.0.0.1", port=port, health_host="127.0.0.1", health_port=health_port, drain_s=drain_s)
         await serve(app, server, health_app(metrics, {}, Readiness()), stop)
 
