@@ -13,11 +13,12 @@ SQUAWK := $(SQUAWK),require-concurrent-index-creation,require-lock-timeout,requi
 
 .DEFAULT_GOAL := help
 REPLICAS ?= 1
+MINUTES ?= 30
 export REPLICAS
-.PHONY: help run demo stack test check histories paused-reapers bench bench-facts bench-first bench-data bench-scale format lock clean env env-dev
+.PHONY: help run demo stack test check histories paused-reapers faults soak mutants abuse audit-dependencies bench bench-facts bench-first bench-data bench-scale format lock clean env env-dev
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: env ## Start everything in one process on PORT (8080), with its own Postgres and Valkey
 	@SEATKEEPER_PARENT_PID=$$PPID PORT=$(PORT) exec $(BIN)/python -m services.standalone
@@ -30,10 +31,12 @@ stack: env ## Start each service as REPLICAS (1) processes on PORT (8080), with 
 
 test: check ## Run all that CI runs: the checks, then every test on real servers
 	@$(BIN)/python -m pytest tests --ignore=tests/unit --ignore=tests/faults --numprocesses=2 --dist=loadfile --durations=15
+	@$(BIN)/python -m pytest tests/faults
 
-check: env-dev ## Run format, lint, types, import rules, migrations and unit tests (before each commit)
+check: env-dev ## Run format, lint, security lint, types, import rules, migrations and unit tests (before each commit)
 	@$(BIN)/ruff format --check --quiet . || { echo 'seatkeeper: run `make format`' >&2; exit 1; }
 	@$(BIN)/ruff check --quiet .
+	@$(BIN)/bandit -q -r -ll shared services
 	@$(BIN)/python -m mypy --no-error-summary
 	@$(BIN)/python -c 'from importlinter.cli import lint_imports_command as lint; lint()' --no-logo > build/imports.txt 2>&1 \
 		|| { cat build/imports.txt >&2; exit 1; }
@@ -45,6 +48,21 @@ histories: env-dev ## Play 1,000 lives of licenses and a year of 2,000 devices (
 
 paused-reapers: env-dev ## Stop and resume a reaper 50 times while its candidates are heard (a minute)
 	@ROUNDS=50 exec $(BIN)/python -m pytest tests/integration/test_reaper_paused.py
+
+faults: env-dev ## Break everything once under load and judge what happened by the invariants (some 2 minutes)
+	@exec $(BIN)/python -m tests.faults
+
+soak: env-dev ## The same in shuffled rounds for MINUTES (30), with Sentinel, Redis Cluster and a standby of Postgres
+	@exec $(BIN)/python -m tests.faults --minutes $(MINUTES)
+
+mutants: env-dev ## Plant systems that cheat and see that each is caught (some 8 minutes)
+	@exec $(BIN)/python -m tests.mutants
+
+abuse: env-dev ## Attack every operation, document and limit as often as it should be (some minutes)
+	@ABUSE=1 exec $(BIN)/python -m pytest tests/abuse
+
+audit-dependencies: env-dev ## Look up known vulnerabilities of what is locked, where the registry tells of them
+	@exec $(BIN)/pip-audit --disable-pip --no-deps -r requirements.lock
 
 bench: env-dev ## Measure this machine
 	@exec $(BIN)/python -m tests.bench
