@@ -22,7 +22,7 @@ from shared.signing import activation_token, jws, lease, license_file
 from shared.signing.activation_token import ActivationClaims
 from shared.signing.device_token import DeviceClaims, DeviceTokens
 from shared.signing.keyring import CERTIFICATE_TYP, certify, new_account_keys, new_rsa_leaf, verify_certificate
-from shared.signing.keys import RsaSigningKey, SigningKey, public_jwk, public_of
+from shared.signing.keys import RsaSigningKey, SigningKey, new_signing_key, public_jwk, public_of
 from shared.signing.lease import LeaseClaims
 from shared.signing.license_file import LicenseFile
 from shared.signing.secrets import MasterSecrets
@@ -30,6 +30,7 @@ from shared.signing.secrets import MasterSecrets
 NOW = datetime(2026, 11, 3, 12, tzinfo=UTC)
 NOW_S = int(NOW.timestamp())
 PRODUCT = "photo-editor"
+STRANGER = new_signing_key("leaf")
 SHA256 = hashes.SHA256()
 
 Key = SigningKey | RsaSigningKey

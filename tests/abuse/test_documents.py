@@ -20,7 +20,7 @@ from joserfc.jwk import OKPKey, RSAKey
 
 from shared.signing import jws
 from shared.signing.device_token import DeviceClaims, DeviceTokens
-from shared.signing.keyring import CERTIFICATE_TYP, new_signing_key
+from shared.signing.keyring import CERTIFICATE_TYP
 from shared.signing.keys import RsaSigningKey, SigningKey, public_jwk
 from shared.signing.secrets import MasterSecrets
 from tests.abuse import papers
@@ -38,6 +38,7 @@ from tests.abuse.papers import (
     OURS,
     PAPERS,
     PRODUCT,
+    STRANGER,
     THEIRS,
     TOKENS,
     Paper,
@@ -54,10 +55,7 @@ from tests.abuse.tally import Tally, tell
 pytest_plugins = ["tests.abuse.tally"]
 
 RANDOM = random.Random(20261103)
-PRIME = 2**255 - 19
-ORDER = 2**252 + 27742317777372353535851937790883648493
 WHITESPACE = b" \t\n\r"
-STRANGER = new_signing_key("leaf")
 
 every_document = pytest.mark.parametrize("name", ALL)
 every_paper = pytest.mark.parametrize("paper", PAPERS, ids=lambda paper: paper.name)

@@ -6,7 +6,6 @@ Each attack first shows that what it starts from is believed; the headers are be
 import hashlib
 import hmac
 import json
-import random
 from functools import partial
 from typing import Any
 
@@ -18,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from shared.signing import jws
 from shared.signing.jwks import key_set
-from shared.signing.keyring import CERTIFICATE_TYP, new_signing_key, verify_certificate
+from shared.signing.keyring import CERTIFICATE_TYP, verify_certificate
 from shared.signing.keys import RsaSigningKey, SigningKey, public_jwk, thumbprint
 from tests.abuse import papers
 from tests.abuse.papers import (
@@ -33,6 +32,7 @@ from tests.abuse.papers import (
     NOW,
     OURS,
     PAPERS,
+    STRANGER,
     THEIRS,
     Paper,
     Sign,
@@ -45,13 +45,9 @@ from tests.abuse.tally import Tally, tell
 
 pytest_plugins = ["tests.abuse.tally"]
 
-RANDOM = random.Random(20261103)
 PRIME = 2**255 - 19
 ORDER = 2**252 + 27742317777372353535851937790883648493
-WHITESPACE = b" \t\n\r"
-STRANGER = new_signing_key("leaf")
 
-every_document = pytest.mark.parametrize("name", ALL)
 every_paper = pytest.mark.parametrize("paper", PAPERS, ids=lambda paper: paper.name)
 
 
