@@ -3,11 +3,12 @@
 import os
 import shutil
 import signal
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Generic, Self, TypeVar
 
 import redis
 
@@ -33,19 +34,22 @@ _POSTGRES_OPTIONS = {
 _REDIS_OPTIONS = {"appendonly": "yes", "appendfsync": "everysec"}
 
 
-class Postgres:
-    def __init__(self, disk: Disk, surroundings: Mapping[str, str]) -> None:
-        self._disk = disk
-        self._surroundings = surroundings
-        self.port = free_port()
-        self._server = self._started()
+_Server = TypeVar("_Server", PostgresServer, RedisServer)
 
-    def dsn(self, database: str, role: str, port: int | None = None) -> str:
-        return f"postgresql://{role}@127.0.0.1:{port or self.port}/{database}?sslmode=disable"
+
+class _Store(ABC, Generic[_Server]):
+    """A server that keeps its port and its data, stopped with its context."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self._server: _Server = self._started()
+
+    @abstractmethod
+    def _started(self) -> _Server: ...
 
     @property
     def pids(self) -> list[int]:
-        """The postmaster first."""
+        """All of its processes, the parent of the others first."""
         return [self._server.pid, *children_of(self._server.pid)]
 
     def kill(self) -> None:
@@ -66,12 +70,6 @@ class Postgres:
     def thaw(self) -> None:
         send(self.pids, signal.SIGCONT)
 
-    def fill_disk(self) -> None:
-        self._disk.fill(self.pids)
-
-    def free_disk(self) -> None:
-        self._disk.free(self.pids if self._server.running else [])
-
     def __enter__(self) -> Self:
         return self
 
@@ -80,6 +78,22 @@ class Postgres:
     ) -> None:
         self.thaw()
         self.stop()
+
+
+class Postgres(_Store[PostgresServer]):
+    def __init__(self, disk: Disk, surroundings: Mapping[str, str]) -> None:
+        self._disk = disk
+        self._surroundings = surroundings
+        super().__init__()
+
+    def dsn(self, database: str, role: str, port: int | None = None) -> str:
+        return f"postgresql://{role}@127.0.0.1:{port or self.port}/{database}?sslmode=disable"
+
+    def fill_disk(self) -> None:
+        self._disk.fill(self.pids)
+
+    def free_disk(self) -> None:
+        self._disk.free(self.pids if self._server.running else [])
 
     def _started(self) -> PostgresServer:
         return start_postgres(
@@ -93,14 +107,13 @@ class Postgres:
         )
 
 
-class Redis:
+class Redis(_Store[RedisServer]):
     """Its data outlive a kill unless they are lost on purpose."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._copy = folder / "old-copy"
-        self.port = free_port()
-        self._server = self._started()
+        super().__init__()
 
     @property
     def url(self) -> str:
@@ -112,23 +125,6 @@ class Redis:
     @property
     def _data(self) -> Path:
         return self._folder / "redis"
-
-    def kill(self) -> None:
-        send([self._server.pid], signal.SIGKILL)
-        self._server.stop()
-
-    def stop(self) -> None:
-        self._server.stop()
-
-    def start(self) -> None:
-        if not self._server.running:
-            self._server = self._started()
-
-    def freeze(self) -> None:
-        send([self._server.pid], signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        send([self._server.pid], signal.SIGCONT)
 
     def empty(self) -> None:
         with redis.Redis(port=self.port) as client:
@@ -151,15 +147,6 @@ class Redis:
         owner = self._data.stat()
         for path in self._data.rglob("*"):
             os.chown(path, owner.st_uid, owner.st_gid)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.thaw()
-        self.stop()
 
     def _started(self) -> RedisServer:
         return start_redis(
