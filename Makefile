@@ -62,7 +62,7 @@ abuse: env-dev ## Attack every operation, document and limit as often as it shou
 	@ABUSE=1 exec $(BIN)/python -m pytest tests/abuse
 
 audit-dependencies: env-dev ## Look up known vulnerabilities of what is locked, where the registry tells of them
-	@exec $(BIN)/pip-audit --disable-pip --no-deps -r requirements.lock
+	@exec $(BIN)/pip-audit --strict --disable-pip --no-deps -r requirements.lock
 
 bench: env-dev ## Measure this machine
 	@exec $(BIN)/python -m tests.bench
