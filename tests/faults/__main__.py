@@ -51,9 +51,9 @@ def main(argv: Sequence[str]) -> int:
     if arguments.markdown:
         arguments.markdown.write_text(report.markdown())
     print(report.table())
-    for place in folder.rglob("servers"):
-        shutil.rmtree(place, ignore_errors=True)
     if not violations:
+        for place in folder.rglob("servers"):
+            shutil.rmtree(place, ignore_errors=True)
         return 0
     _tell(violations)
     print(f"to repeat: {_repeat(seed, arguments, after)}")

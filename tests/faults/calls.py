@@ -113,7 +113,8 @@ class Calls:
         foreign: bool = False,
         op: str = "",
     ) -> Answer | None:
-        """The answer; None when none was to be had in so many attempts."""
+        """The answer; None when none was to be had in so many attempts, each of another process in turn."""
+        addresses, first = self._addresses[service], next(self._turns)
         op = op or self.new_operation()
         body = None if said is None else json.dumps(said).encode()
         headers = {"Content-Type": "application/json"}
@@ -139,8 +140,7 @@ class Calls:
                 foreign=foreign,
                 nonce=verb == "activate" and said is not None and "nonce" in said,
             )
-            addresses = self._addresses[service]
-            url = addresses[next(self._turns) % len(addresses)] + path
+            url = addresses[(first + attempt) % len(addresses)] + path
             noted = {"call": call, "op": op, "verb": verb, "attempt": attempt}
             answer = await self._send(method, url, body, headers, grant, noted)
             if answer is not None:
