@@ -87,7 +87,7 @@ def make_device(fingerprint: str = "laptop", state: DeviceState = DeviceState.AC
         ended_at=NOW - timedelta(hours=1) if ended else None,
         ended_reason=ended,
         reset_at=None,
-        nonce=None,
+        nonces=(),
     )
     return replace(device, **changes)
 

@@ -13,7 +13,7 @@ from shared.licensing.codes import Code
 from shared.licensing.model import Activate, Device, DeviceState, License, Refused, device_id
 from shared.runtime.holders import Holders
 from shared.runtime.issuing import IssuedLease, Issuer
-from shared.seats.nonces import WINDOW_S, Before, Nonces
+from shared.seats.nonces import WINDOW_S, Nonces
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,11 +77,7 @@ class Activation:
         ref, token_id = opened
         await self._access.admit(ref)
         nonce = sha256(request.nonce.encode()).digest()[:16] if request.nonce is not None else None
-        before, body = Before.NOTHING, b""
-        if nonce is not None:
-            body = sha256(msgspec.msgpack.encode(request)).digest()[:16]
-            before = await self._nonces.use(*ref, nonce=nonce, body=body)
-        if before is Before.OTHER_BODY:
+        if nonce is not None and await self._is_replayed(ref, nonce, request):
             return NotActivated(code=Code.REPLAYED)
         command = Activate(
             account_id=ref[0],
@@ -91,7 +87,6 @@ class Activation:
             fingerprint=request.fingerprint,
             name=request.name,
             nonce=nonce,
-            spent=before is Before.SPENT,
             token_id=token_id,
             version=request.version,
             entitlements=request.entitlements,
@@ -106,8 +101,6 @@ class Activation:
         assert device is not None
         if device.state is DeviceState.PENDING:
             return Pending(license=decision.license, device=device)
-        if nonce is not None and decision.answer.changed:
-            await self._nonces.spend(*ref, nonce=nonce, body=body)
         return Activated(
             created=decision.answer.changed,
             license=decision.license,
@@ -131,3 +124,7 @@ class Activation:
             return await self._access.by_token(request.token, address)
         ref = await self._access.by_key(request.license_key or "", address)
         return ref if isinstance(ref, Denied) else (ref, None)
+
+    async def _is_replayed(self, ref: LicenseRef, nonce: bytes, request: Request) -> bool:
+        body = sha256(msgspec.msgpack.encode(request)).digest()[:16]
+        return await self._nonces.is_reused(*ref, nonce=nonce, body=body)

@@ -23,6 +23,9 @@ from shared.licensing.model import (
     Window,
 )
 
+NONCE_BYTES = 16
+"""Of each nonce; a device's last ones stand in one column."""
+
 _STATUS = {status.value: status for status in LicenseStatus}
 _STATE = {state.value: state for state in DeviceState}
 _REASON: dict[str | None, Reason | None] = {reason.value: reason for reason in Reason} | {None: None}
@@ -103,11 +106,15 @@ def device_of(row: Any) -> Device:
         ended_at=row["ended_at"],
         ended_reason=_REASON[row["ended_reason"]],
         reset_at=row["reset_at"],
-        nonce=row["nonce"],
+        nonces=_nonces(row["nonce"] or b""),
         counter=row["counter"],
         clone_suspected_at=row["clone_suspected_at"],
         offline_until=row["offline_until"],
     )
+
+
+def _nonces(packed: bytes) -> tuple[bytes, ...]:
+    return tuple(packed[at : at + NONCE_BYTES] for at in range(0, len(packed), NONCE_BYTES))
 
 
 def token_of(row: Any) -> ActivationToken:

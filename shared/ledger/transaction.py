@@ -247,7 +247,7 @@ def _device_row(device: Device) -> tuple[Any, ...]:
         device.ended_at,
         device.ended_reason,
         device.reset_at,
-        device.nonce,
+        b"".join(device.nonces) or None,
         device.counter,
         device.clone_suspected_at,
         device.offline_until,

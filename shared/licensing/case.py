@@ -144,5 +144,5 @@ def unseen(command: Activate | Approve) -> Device:
         ended_at=None,
         ended_reason=None,
         reset_at=None,
-        nonce=None,
+        nonces=(),
     )

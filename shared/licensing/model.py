@@ -167,7 +167,8 @@ class License(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """One fingerprint under one license. Each activation raises `generation`; `nonce` made the current one.
+    """One fingerprint under one license. Each activation raises `generation`; `nonces` made the last ones,
+    the latest first.
 
     `counter` is the highest that the device counted its heartbeats to, as far as Postgres was told (0: it counts none).
     Until `offline_until` an offline file lives, and with it the seat.
@@ -188,7 +189,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
     ended_at: datetime | None
     ended_reason: Reason | None
     reset_at: datetime | None
-    nonce: bytes | None
+    nonces: tuple[bytes, ...]
     counter: int = 0
     clone_suspected_at: datetime | None = None
     offline_until: datetime | None = None
@@ -234,15 +235,11 @@ class DeviceCommand(Command, frozen=True, kw_only=True):
 
 
 class Activate(DeviceCommand, frozen=True, kw_only=True):
-    """`version` is the application's; `entitlements` are the codes without which it is of no use.
-
-    A nonce that is `spent` has made a generation before, and makes no other.
-    """
+    """`version` is the application's; `entitlements` are the codes without which it is of no use."""
 
     fingerprint: str
     name: str = ""
     nonce: bytes | None = None
-    spent: bool = False
     token_id: UUID | None = None
     version: str | None = None
     entitlements: tuple[str, ...] = ()

@@ -30,6 +30,9 @@ from shared.licensing.model import (
 PENDING_LIMIT = 100
 """Devices of one license that may wait for approval at a time; more are refused, so that nobody fills the table."""
 
+NONCES_KEPT = 8
+"""A request that is repeated later than so many activations of its device after its own makes another."""
+
 CLONE_EVERY = timedelta(days=1)
 """A device whose counter goes back is noted once in so long, however often it does."""
 
@@ -47,7 +50,7 @@ def activate(case: Case, command: Activate) -> Decision:
         return case.refuse(code)
     if device is not None and device.state is DeviceState.BLOCKED:
         return case.refuse(Code.DEVICE_BLOCKED, device=device)
-    if device is not None and command.nonce is not None and (command.spent or device.nonce == command.nonce):
+    if device is not None and command.nonce in device.nonces:
         return case.refuse(Code.REPLAYED, device=device)
     if case.token is not None and case.token.uses >= case.token.max_uses:
         return case.refuse(Code.TOKEN_EXHAUSTED)
@@ -75,7 +78,7 @@ def _take_seat(case: Case, command: Activate, device: Device | None) -> Decision
         announced_lease_end=None,
         ended_at=None,
         ended_reason=None,
-        nonce=command.nonce,
+        nonces=_nonces(device, command.nonce),
         counter=0,
         clone_suspected_at=None,
         offline_until=None,
@@ -85,6 +88,10 @@ def _take_seat(case: Case, command: Activate, device: Device | None) -> Decision
     case.use_token()
     case.record(EventKind.DEVICE_ACTIVATED, device)
     return case.grant(device, warning=gates.warning(case))
+
+
+def _nonces(device: Device, nonce: bytes | None) -> tuple[bytes, ...]:
+    return device.nonces if nonce is None else (nonce, *device.nonces)[:NONCES_KEPT]
 
 
 def _count_activation(case: Case) -> None:

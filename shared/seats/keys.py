@@ -7,7 +7,7 @@ four devices fills 160 bytes of a listpack, and with one more byte Redis would t
 | key | type | holds |
 | --- | --- | --- |
 | `s{TAG}` | hash | field `0`: the header (`HEADER`); one field of 8 bytes per active device: `SEAT` |
-| `n{TAG}:DIGEST` | string | a nonce of the replay window: the digest of its body, then `+` once it made a generation |
+| `n{TAG}:DIGEST` | string | a nonce seen within the replay window: the digest of the body it came with |
 | `l{TAG}`, `la{TAG}` | string | a license's or account's rate: the microsecond since 1970 from which it owes nothing |
 | `lf:DIGEST` | string | the same of an address, for the failed authentications from it |
 | `sk:watermark` | string | `EPOCH:HISTORY:MICROSECONDS` of the last pulse; of a Cluster's primaries `sk:watermark{N}` |

@@ -56,7 +56,7 @@ class Known:
     state: str = "gone"  # or waiting, seated, blocked
     generation: int = 0
     approved: bool = False
-    nonce: bytes | None = None
+    nonces: list[bytes] = field(default_factory=list)
     lease_end: datetime | None = None
     heard: datetime | None = None
     told: list[datetime] = field(default_factory=list)
@@ -176,7 +176,7 @@ class Oracle:
             return
         yield from self._against_new_seats(now)
         yield from [Code.DEVICE_BLOCKED] * (known.state == "blocked")
-        yield from [Code.REPLAYED] * (command.nonce is not None and command.nonce == known.nonce)
+        yield from [Code.REPLAYED] * (command.nonce in known.nonces[-8:])
         yield from [Code.TOKEN_EXHAUSTED] * (command.token_id is not None and self.token_uses == 0)
         if self._has_to_ask(known):
             yield from [Code.DEVICE_NOT_ALLOWED] * (known.state != "waiting" and self.waiting >= MOST_WAITING)
@@ -300,7 +300,8 @@ class Oracle:
     def _seat(self, known: Known, command: Activate, now: datetime) -> None:
         known.state, known.lost_to_silence = "seated", False
         known.generation += 1
-        known.nonce, known.counter = command.nonce, 0
+        known.nonces += [command.nonce] if command.nonce else []
+        known.counter = 0
         self._renew(known, now)
         self.activations.append(now)
         self.token_uses -= command.token_id is not None

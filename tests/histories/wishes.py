@@ -150,7 +150,7 @@ _APPLICATION: dict[str, list[Any]] = {
     "entitlements": [()] * 10 + [("pro",), ("pro", "ai")],
 }
 _MEMBERS: dict[type[Command], dict[str, list[Any]]] = {
-    Activate: {"nonce": [None, None, None, b"1", b"2"], "by_token": [False, False, True], **_APPLICATION},
+    Activate: {"nonce": [None, None, None, b"1" * 16, b"2" * 16], "by_token": [False, False, True], **_APPLICATION},
     Extend: {
         "generation": _GENERATION,
         "resumes": [True, True, False],

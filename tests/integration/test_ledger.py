@@ -49,6 +49,7 @@ from tests.builders import (
 from tests.conftest import Database
 from tests.invariants import check_invariants
 
+NONCE = b"\x00\xff".ljust(16, b"\x01")
 DAY = timedelta(days=1)
 TOO_LONG = "x" * 257
 """A device's name that the database refuses."""
@@ -253,15 +254,15 @@ async def test_a_contact_and_an_event_of_one_batch_are_both_kept(database: Datab
 async def test_a_device_is_written_whole_and_read_back_the_same(database: Database) -> None:
     ref = await add_license(database, terms=make_terms(approval=Approval.ALLOW_LIST))
     async with open_ledger(database) as ledger:
-        waiting = device_of(await ledger.submit(ask(Activate, ref=ref, name="Zoë’s 💻", nonce=b"\x00\xff")))
+        waiting = device_of(await ledger.submit(ask(Activate, ref=ref, name="Zoë’s 💻", nonce=NONCE)))
         approved = device_of(await ledger.submit(ask(Approve, ref=ref)))
-        active = device_of(await ledger.submit(ask(Activate, ref=ref, nonce=b"\x00\xff")))
+        active = device_of(await ledger.submit(ask(Activate, ref=ref, nonce=NONCE)))
         again = device_of(await ledger.submit(ask(Activate, ref=ref)))
         released = device_of(await ledger.submit(ask(Release, ref=ref, reason=Reason.ADMIN)))
         after = device_of(await ledger.submit(ask(Release, ref=ref)))
     assert (waiting.state, waiting.name, waiting.approved) == (DeviceState.PENDING, "Zoë’s 💻", False)
     assert approved == replace(waiting, approved=True)
-    assert (active.nonce, active.generation, active.name) == (b"\x00\xff", 1, "Zoë’s 💻")
+    assert (active.nonces, active.generation, active.name) == ((NONCE,), 1, "Zoë’s 💻")
     assert (again, after) == (active, released)
     await check_invariants(database)
 

@@ -40,9 +40,9 @@ async def test_a_connection_that_breaks_at_commit_leaves_the_outcome_unknown_and
     async with proxied_ledger(database) as (ledger, proxy):
         proxy.cut = cut
         with pytest.raises(OutcomeUnknownError):
-            await ledger.submit(ask(Activate, ref=ref, nonce=b"first"))
+            await ledger.submit(ask(Activate, ref=ref, nonce=b"first".ljust(16)))
         assert await fetch(database, SEATS) == [(seats, 1 + seats)]
-        again = await ledger.submit(ask(Activate, ref=ref, nonce=b"first"))
+        again = await ledger.submit(ask(Activate, ref=ref, nonce=b"first".ljust(16)))
     assert again.answer == Granted(changed=seats == 0, device=again.answer.device)
     assert await fetch(database, SEATS) == [(1, 2)]
     await check_invariants(database)

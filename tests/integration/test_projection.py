@@ -15,7 +15,7 @@ from shared.licensing.leases import DAY_S, FLOOR_AGE_S, FLOOR_MIN_LEASE_S
 from shared.licensing.model import Change, Device, DeviceState, License, LicenseStatus, OnExpiry, Terms, device_id
 from shared.seats import keys
 from shared.seats.connection import PAUSE_S, RedisConnection
-from shared.seats.nonces import Before, Nonces
+from shared.seats.nonces import Nonces
 from shared.seats.projection import Clock, Projection, Seen, Standing
 from tests.builders import NOW, REF, make_device, make_license, make_terms
 
@@ -429,42 +429,31 @@ async def test_a_license_whose_push_was_lost_is_unknown_until_it_was_repaired(mi
 async def test_a_nonce_is_reused_when_it_comes_with_another_body(mirror: Mirror) -> None:
     nonces = Nonces(mirror.connection)
     asked = [(b"n", b"body"), (b"n", b"body"), (b"n", b"other"), (b"n", b"body"), (b"m", b"other")]
-    assert [await nonces.use(*REF, nonce=nonce, body=body) for nonce, body in asked] == [
-        Before.NOTHING,
-        Before.SAME_BODY,
-        Before.OTHER_BODY,
-        Before.SAME_BODY,
-        Before.NOTHING,
+    assert [await nonces.is_reused(*REF, nonce=nonce, body=body) for nonce, body in asked] == [
+        False,
+        False,
+        True,
+        False,
+        False,
     ]
-
-
-async def test_a_nonce_that_made_a_generation_is_known_as_spent(mirror: Mirror) -> None:
-    nonces = Nonces(mirror.connection)
-    assert await nonces.use(*REF, nonce=b"n", body=b"body") is Before.NOTHING
-    await nonces.spend(*REF, nonce=b"n", body=b"body")
-    assert [await nonces.use(*REF, nonce=b"n", body=body) for body in (b"body", b"other")] == [
-        Before.SPENT,
-        Before.OTHER_BODY,
-    ]
-    assert 300 < await mirror.connection.client.ttl(keys.nonce_key(*REF, b"n")) <= 600
 
 
 async def test_another_license_may_use_the_same_nonce(mirror: Mirror) -> None:
     nonces = Nonces(mirror.connection)
-    for ref in (REF, (REF[0], device_id(REF[1], "x"))):
-        assert await nonces.use(*ref, nonce=b"n", body=ref[1].bytes) is Before.NOTHING
+    assert not await nonces.is_reused(*REF, nonce=b"n", body=b"body")
+    assert not await nonces.is_reused(REF[0], device_id(REF[1], "x"), nonce=b"n", body=b"other")
 
 
 async def test_a_nonce_is_remembered_for_the_whole_window_and_no_longer(mirror: Mirror) -> None:
-    await Nonces(mirror.connection).use(*REF, nonce=b"n", body=b"body")
+    await Nonces(mirror.connection).is_reused(*REF, nonce=b"n", body=b"body")
     left_s = await mirror.connection.client.ttl(keys.nonce_key(*REF, b"n"))
     assert 300 < left_s <= 600
 
 
 async def test_a_crowd_at_redis_waits_its_turn_and_takes_it_for_no_outage(mirror: Mirror) -> None:
     nonces = Nonces(mirror.connection)
-    before = await asyncio.gather(*(nonces.use(*REF, nonce=b"n", body=b"%d" % n) for n in range(200)))
-    assert before.count(Before.NOTHING) == 1
+    reused = await asyncio.gather(*(nonces.is_reused(*REF, nonce=b"n", body=b"%d" % n) for n in range(200)))
+    assert reused.count(False) == 1
     assert mirror.connection.reachable
 
 

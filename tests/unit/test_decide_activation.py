@@ -25,7 +25,7 @@ from shared.licensing.model import (
     Reason,
     Refused,
 )
-from shared.licensing.seat_rules import PENDING_LIMIT
+from shared.licensing.seat_rules import NONCES_KEPT, PENDING_LIMIT
 from tests.builders import NOW, ask, floating, make_device, make_license, make_terms, make_token
 
 DAY = timedelta(days=1)
@@ -57,7 +57,7 @@ def test_a_new_device_takes_a_seat() -> None:
         activated_at=NOW,
         last_contact_at=NOW,
         lease_expires_at=NOW + 90 * DAY,
-        nonce=b"first",
+        nonces=(b"first",),
     )
     assert decision.answer == Granted(changed=True, device=expected)
     assert decision.devices == (expected,)
@@ -79,9 +79,9 @@ def test_the_last_seat_is_granted_and_the_next_device_refused() -> None:
 
 
 def test_a_released_device_comes_back_under_the_next_generation() -> None:
-    before = make_device(state=DeviceState.RELEASED, generation=4, nonce=b"old", name="Ann's laptop")
+    before = make_device(state=DeviceState.RELEASED, generation=4, nonces=(b"old",), name="Ann's laptop")
     after = activate(make_license(), [before], nonce=b"new").devices[0]
-    assert (after.generation, after.state, after.nonce) == (5, DeviceState.ACTIVE, b"new")
+    assert (after.generation, after.state, after.nonces) == (5, DeviceState.ACTIVE, (b"new", b"old"))
     assert (after.ended_at, after.ended_reason) == (None, None)
     assert after.name == "Ann's laptop"
 
@@ -91,7 +91,7 @@ def test_a_released_device_comes_back_under_the_next_generation() -> None:
 
 @pytest.mark.parametrize("nonce", [None, b"first", b"another"])
 def test_an_active_device_gets_its_seat_again_whatever_the_nonce(nonce: bytes | None) -> None:
-    device = make_device(nonce=b"first")
+    device = make_device(nonces=(b"first",))
     license = make_license([device])
     decision = activate(license, [device], nonce=nonce)
     assert decision == Decision(answer=Granted(changed=False, device=device), license=license)
@@ -120,17 +120,24 @@ def test_an_active_device_past_its_lease_keeps_its_seat_when_it_asks_before_anyb
 
 @pytest.mark.parametrize("state", [DeviceState.RELEASED, DeviceState.PENDING])
 def test_the_nonce_of_an_ended_generation_makes_no_other(state: DeviceState) -> None:
-    device = make_device(state=state, generation=1, nonce=b"first")
+    device = make_device(state=state, generation=1, nonces=(b"first",))
     license = make_license([device])
     decision = activate(license, [device], nonce=b"first")
     assert decision == Decision(answer=refused(Code.REPLAYED, device), license=license)
 
 
-def test_a_spent_nonce_makes_no_other_generation() -> None:
-    device = make_device(state=DeviceState.RELEASED, generation=2, nonce=b"second")
+def test_the_nonce_of_an_earlier_generation_makes_no_other_either() -> None:
+    device = make_device(state=DeviceState.RELEASED, generation=3, nonces=(b"third", b"second", b"first"))
     license = make_license([device])
-    decision = activate(license, [device], nonce=b"first", spent=True)
+    decision = activate(license, [device], nonce=b"first")
     assert decision == Decision(answer=refused(Code.REPLAYED, device), license=license)
+
+
+def test_the_last_nonces_are_kept_and_an_activation_without_one_forgets_none() -> None:
+    kept = tuple(b"%d" % number for number in range(NONCES_KEPT))
+    device = make_device(state=DeviceState.RELEASED, nonces=kept)
+    assert activate(make_license(), [device], nonce=b"new").devices[0].nonces == (b"new", *kept[:-1])
+    assert activate(make_license(), [device]).devices[0].nonces == kept
 
 
 def test_an_ended_generation_without_a_nonce_refuses_none() -> None:
