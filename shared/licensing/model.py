@@ -189,7 +189,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
     ended_at: datetime | None
     ended_reason: Reason | None
     reset_at: datetime | None
-    nonces: tuple[bytes, ...]
+    nonces: tuple[bytes, ...] = ()
     counter: int = 0
     clone_suspected_at: datetime | None = None
     offline_until: datetime | None = None

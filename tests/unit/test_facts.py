@@ -10,7 +10,7 @@ from shared.licensing import facts
 from shared.licensing.model import Change, DeviceState, Event, EventKind, LicenseStatus, Reason
 from tests.builders import NOW, make_device, make_license
 
-DEVICE = make_device(state=DeviceState.RELEASED, nonce=b"\x00\xff nonce", name="Zoë’s laptop")
+DEVICE = make_device(state=DeviceState.RELEASED, nonces=(b"\x00\xff nonce",), name="Zoë’s laptop")
 EVENT = Event(
     kind=EventKind.DEVICE_RELEASED,
     version=8,
