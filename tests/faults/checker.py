@@ -25,6 +25,8 @@ __all__ = ["Violation", "found", "judge"]
 
 DRAIN_S = 60.0
 DELIVERY_S = 60.0
+SILENCE_S = 30.0
+"""Facts that have not come by then, while nothing else came either, are taken for lost."""
 REDIS_S = 5.0
 REDIS_WITHOUT_FACTS_S = 30.0
 """Without a broker only the reconciliation puts right what a lost push left."""
@@ -109,6 +111,7 @@ async def _tell_deliveries(world: World, load: Load, licenses: dict[str, License
     delivered: dict[str, Counter[int]] = {id: Counter() for id in licenses}
     witnessed = Reader(load.folder, WITNESS)
     deadline = time.monotonic() + DELIVERY_S
+    heard, heard_at = -1, time.monotonic()
     while True:
         for line in witnessed.lines():
             if not line.startswith(b'{"kind"'):
@@ -118,7 +121,11 @@ async def _tell_deliveries(world: World, load: Load, licenses: dict[str, License
         await observed.read_effects(world.owner_dsn, licenses)
         for license in licenses.values():
             license.delivered = delivered[license.id]
-        if time.monotonic() > deadline or not any(_waits(license) for license in licenses.values()):
+        told = sum(len(license.delivered or ()) + len(license.effects or ()) for license in licenses.values())
+        heard_at = time.monotonic() if told > heard else heard_at
+        heard = told
+        over = time.monotonic() > min(deadline, heard_at + SILENCE_S)
+        if over or not any(_waits(license) for license in licenses.values()):
             return
         await asyncio.sleep(0.2)
 
