@@ -1,7 +1,8 @@
 """The life of a service process: start, serve, drain, stop.
 
 Rules: SIGTERM and SIGINT set one event, a second signal changes nothing. Draining has a fixed order: readiness turns
-false, the public port closes, requests in flight get up to `drain_s`, the application cleans up (the reverse of its
+false, the public port closes, each answer says that it is its connection's last, after a moment idle connections are
+closed, requests in flight get up to `drain_s`, the application cleans up (the reverse of its
 start-up), the health port closes last. What cannot start is told in one line.
 """
 
@@ -27,6 +28,7 @@ __all__ = ["PROTOCOL_OPTIONS", "READINESS", "Readiness", "StartError", "run", "s
 
 BACKLOG = 2048
 OTHER_FILES = 1024  # beside the connections, and those that are accepted while room is made
+GRACE_S = 0.25  # requests may be on the way already when the drain begins
 CUT_OFF_S = 0.5  # what is left to a handler that outlived the drain, before it is cancelled
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -74,6 +76,7 @@ async def serve(app: web.Application, server: Server, health: web.Application | 
         _log.info("serving", addresses=[list(address[:2]) for address in public.addresses])
         await stop.wait()
         _enter(readiness, "draining")
+        _log.info("draining")
         await _drain(public, server.drain_s)
     _log.info("stopped")
 
@@ -102,7 +105,7 @@ def _allow_files(wanted: int) -> None:
         _log.warning("too few open files are allowed for all connections", allowed=hard, wanted=wanted)
 
 
-async def _listen(stack: AsyncExitStack, app: web.Application, server: Server, host: str, port: int) -> web.AppRunner:
+async def _listen(stack: AsyncExitStack, app: web.Application, server: Server, host: str, port: int) -> Runner:
     runner = Runner(app, server, shutdown_timeout_s=CUT_OFF_S)
     stack.push_async_callback(runner.cleanup)
     await runner.setup()
@@ -113,13 +116,15 @@ async def _listen(stack: AsyncExitStack, app: web.Application, server: Server, h
     return runner
 
 
-async def _drain(runner: web.AppRunner, drain_s: float) -> None:
-    """Close the listening sockets and idle connections, and wait for the busy ones."""
+async def _drain(runner: Runner, drain_s: float) -> None:
+    """Close the listening sockets, after a moment the idle connections, and wait for the busy ones."""
+    if (connections := runner.connections) is None:
+        return
+    connections.ending = True
     for site in list(runner.sites):
         await site.stop()
-    await asyncio.sleep(0)  # lets requests that have arrived begin
-    if (connections := runner.server) is None:
-        return
+    if connections.connections:
+        await asyncio.sleep(GRACE_S)
     connections.pre_shutdown()
     try:
         async with asyncio.timeout(drain_s):

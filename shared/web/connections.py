@@ -38,10 +38,11 @@ PROTOCOL_OPTIONS: dict[str, Any] = {
 class Connection(web.RequestHandler):
     """One connection. aiohttp times one that idles from its last answer, whatever arrives; here a head is timed too."""
 
-    __slots__ = ("_head_timer", "_header_timeout_s", "body_timeout_s")
+    __slots__ = ("_all", "_head_timer", "_header_timeout_s", "body_timeout_s")
 
     def __init__(self, manager: "Connections", *, server: Server, **options: Any) -> None:
         super().__init__(manager, **options)
+        self._all = manager
         self._header_timeout_s = server.header_timeout_s
         self.body_timeout_s = server.body_timeout_s
         self._head_timer: asyncio.TimerHandle | None = None
@@ -60,6 +61,14 @@ class Connection(web.RequestHandler):
             self._head_timer.cancel()
             self._head_timer = None
         super().connection_lost(exc)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """While the service ends, each answer says that it was its connection's last."""
+        if self._all.ending:
+            resp.force_close()
+        return await super().finish_response(request, resp, start_time)
 
     @property
     def waits_for_request(self) -> bool:
@@ -100,6 +109,8 @@ class Connections(web.Server):
         super().__init__(handler, **options)
         self._settings = server
         self._making_room = False
+        self.ending = False
+        """Set before the connections are closed."""
 
     def __call__(self) -> web.RequestHandler:
         return Connection(self, loop=self._loop, server=self._settings, **self._kwargs)
@@ -130,6 +141,11 @@ class Runner(web.AppRunner):
     def __init__(self, app: web.Application, server: Server, *, shutdown_timeout_s: float) -> None:
         super().__init__(app, shutdown_timeout=shutdown_timeout_s, **PROTOCOL_OPTIONS)
         self._settings = server
+
+    @property
+    def connections(self) -> Connections | None:
+        """None before `setup` and after `cleanup`."""
+        return self.server if isinstance(self.server, Connections) else None
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()

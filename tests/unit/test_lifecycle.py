@@ -144,6 +144,35 @@ def test_a_signal_drains_the_request_in_flight_and_refuses_new_ones(start: Start
     assert (process.returncode, err) == (0, "")
 
 
+def test_a_request_in_flight_is_told_that_its_connection_ends(start: Start) -> None:
+    port = free_port()
+    process = start(port, free_port())
+    wait_for(process, "serving")
+    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", "/slow?s=0.6")
+    wait_for(process, "in flight")
+    process.terminate()
+
+    response = connection.getresponse()
+    assert (response.status, response.getheader("Connection")) == (200, "close")
+
+
+def test_an_idle_connection_may_still_ask_once_in_the_moment_of_the_drain(start: Start) -> None:
+    """Its request may be on the way already when the signal comes."""
+    port = free_port()
+    process = start(port, free_port())
+    wait_for(process, "serving")
+    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", "/slow?s=0")
+    assert connection.getresponse().read() == b'{"done":true}'
+    process.terminate()
+    wait_for(process, "draining")
+    connection.request("GET", "/slow?s=0")
+
+    response = connection.getresponse()
+    assert (response.status, response.getheader("Connection")) == (200, "close")
+
+
 def test_an_idle_service_stops_at_once_despite_open_connections(start: Start) -> None:
     port = free_port()
     process = start(port, free_port(), 30.0)
