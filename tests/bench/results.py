@@ -1,4 +1,4 @@
-"""What a benchmark found: one row for each thing measured, beside what it was measured against, its gate and its aim."""
+"""What a benchmark found: a row for each thing measured, beside what it was measured against, its gate and its aim."""
 
 import json
 import os
