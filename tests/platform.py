@@ -42,10 +42,10 @@ from services.standalone.settings import Settings
 from shared.ledger.reader import LicenseRef
 from shared.licensing.facts import Fact
 from shared.licensing.model import Activate, Approval, Granted, Kind, Rules, device_id
-from shared.runtime.lifecycle import PROTOCOL_OPTIONS
 from shared.runtime.resources import Resources, open_resources
 from shared.runtime.sections import Limits, Log, Postgres, Reconciliation, Redis, Secret, Secrets, Server, Testing
 from shared.signing.keys import PublicJwk
+from shared.web.connections import Runner
 from tests import servers
 from tests.conftest import Database
 
@@ -344,7 +344,7 @@ async def open_platform(
 @asynccontextmanager
 async def served(app: web.Application) -> AsyncIterator[str]:
     """Serve as `lifecycle` does; gives the address."""
-    runner = web.AppRunner(app, shutdown_timeout=1, **PROTOCOL_OPTIONS)
+    runner = Runner(app, Server(), shutdown_timeout_s=1)
     await runner.setup()
     try:
         await web.TCPSite(runner, LOOPBACK, 0).start()

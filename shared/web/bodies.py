@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Annotated, TypeVar
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from shared.licensing.codes import Code
 from shared.web.connections import Connection
@@ -45,7 +45,7 @@ _LAST_SECOND = 253_402_300_799  # the end of the year 9999, the last that RFC 33
 
 async def read_json(request: web.Request, decoder: msgspec.json.Decoder[T], *, max_bytes: int = MAX_BODY_BYTES) -> T:
     """The decoded body, or `ProblemError` (REQUEST_INVALID, REQUEST_TOO_LARGE)."""
-    encoding = request.headers.get("Content-Encoding")
+    encoding = request.headers.get(hdrs.CONTENT_ENCODING)
     if encoding is not None and encoding.strip().lower() not in ("", "identity"):
         raise ProblemError(Code.REQUEST_INVALID, fault=Fault.ENCODED)
     content = request.content
@@ -113,8 +113,8 @@ def _repeats_a_member(data: bytes) -> bool:
     Each member has a colon, so as many colons as members settle it for most bodies. Else the quotes do: those of a
     member that is not known are too many.
     """
-    members = _members(data)
-    if data.count(b":") == len(members):
+    colons = data.count(b":")
+    if colons == 1 or colons == len(members := _members(data)):
         return False
     known = sum(2 + name.count('"') + bytes(value).count(b'"') for name, value in members.items())
     return data.count(b'"') != known

@@ -7,7 +7,7 @@ What is no HTTP is answered with a problem document and the end of the connectio
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from heapq import nsmallest
 from http import HTTPStatus
 from typing import Any
@@ -16,6 +16,7 @@ from aiohttp import web
 
 from shared.licensing.codes import Code
 from shared.runtime.sections import Server
+from shared.web.dispatch import dispatcher
 from shared.web.problems import problem
 from shared.web.texts import Fault
 
@@ -62,13 +63,18 @@ class Connection(web.RequestHandler):
             self._head_timer = None
         super().connection_lost(exc)
 
-    async def finish_response(
+    def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
-    ) -> tuple[web.StreamResponse, bool]:
+    ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
         """While the service ends, each answer says that it was its connection's last."""
         if self._all.ending:
             resp.force_close()
-        return await super().finish_response(request, resp, start_time)
+        return super().finish_response(request, resp, start_time)
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """aiohttp asks for this twice a request, to no purpose unless a long body was paused."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
 
     @property
     def waits_for_request(self) -> bool:
@@ -150,4 +156,5 @@ class Runner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         options = PROTOCOL_OPTIONS | {"keepalive_timeout": self._settings.idle_timeout_s}
-        return Connections(made.request_handler, request_factory=made.request_factory, server=self._settings, **options)
+        handler = dispatcher(self.app, made.request_handler)
+        return Connections(handler, request_factory=made.request_factory, server=self._settings, **options)

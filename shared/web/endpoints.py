@@ -13,7 +13,6 @@ from time import perf_counter
 
 import structlog
 from aiohttp import HttpVersion11, hdrs, web
-from multidict import CIMultiDict
 
 from shared.batching import OverloadedError
 from shared.ledger.connections import UnavailableError
@@ -22,11 +21,12 @@ from shared.licensing.codes import Code
 from shared.runtime.metrics import Metrics
 from shared.web.limits import ThrottledError
 from shared.web.problems import ProblemError, answer, problem
+from shared.web.responses import EncodedResponse
 from shared.web.routes import Handler, Route
 
 UNMATCHED = "unmatched"
 _FALLBACK = web.AppKey("fallback", bool)
-_JSON = CIMultiDict({"Content-Type": "application/json", "Cache-Control": "no-store", "Server": "seatkeeper"})
+_JSON = (("Content-Type", "application/json"), ("Cache-Control", "no-store"), ("Server", "seatkeeper"))
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -59,9 +59,7 @@ def endpoint(metrics: Metrics, route_name: str, handler: Handler) -> Handler:
 
 def json_response(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """A JSON answer from bytes that are encoded already. `headers` come on top of the usual ones."""
-    if headers is None:
-        return web.Response(body=body, status=status, headers=_JSON)
-    return web.Response(body=body, status=status, headers={**_JSON, **headers})
+    return EncodedResponse(body, status, tuple({**dict(_JSON), **headers}.items()) if headers else _JSON)
 
 
 def add_routes(app: web.Application, metrics: Metrics, routes: Iterable[Route]) -> None:

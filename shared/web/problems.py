@@ -8,12 +8,14 @@ Members are camelCase, as on the wire; a member that is None is left out.
 
 import math
 from collections.abc import Mapping
+from functools import cache, lru_cache
 
 import msgspec
 from aiohttp import web
 
 from shared.licensing.codes import Code
 from shared.web.languages import preferred_language
+from shared.web.responses import EncodedResponse, Fields
 from shared.web.texts import CODES, FAULTS, Fault
 
 
@@ -85,9 +87,13 @@ def problem(
     `request` gives the language alone. `fault` replaces the detail by a more exact one. `retryAfter` is in seconds and
     sets Retry-After too. Any other member goes into the body as it is.
     """
-    language = language_of(request)
+    language, status = language_of(request), KINDS[code].status
     body = document(language, code, fault=fault, **members)
-    return web.Response(body=_encode(body), status=KINDS[code].status, headers=_headers(body, language, headers))
+    retry_after_s = body.get("retryAfter")
+    fields = _fields(status, language, retry_after_s if isinstance(retry_after_s, int | float) else None)
+    if headers is not None:
+        fields = tuple((dict(fields) | dict(headers)).items())
+    return EncodedResponse(_encode(body), status, fields)
 
 
 def document(language: str, code: Code, *, fault: Fault | None = None, **members: object) -> dict[str, object]:
@@ -112,6 +118,7 @@ def answer(request: web.BaseRequest, error: ProblemError) -> web.Response:
     return problem(request, error.code, fault=error.fault, headers=error.headers, **error.members)
 
 
+@cache
 def _base(code: Code, language: str) -> dict[str, object]:
     title, detail = CODES[language][code]
     return {
@@ -125,21 +132,23 @@ def _base(code: Code, language: str) -> dict[str, object]:
 
 
 def _filled(detail: str, members: Mapping[str, object]) -> str:
+    if "{" not in detail:
+        return detail
     for name in ("field", "limit"):
         detail = detail.replace("{" + name + "}", str(members.get(name, "")))
     return detail
 
 
-def _headers(body: Mapping[str, object], language: str, extra: Mapping[str, str] | None) -> dict[str, str]:
-    headers = {
-        "Content-Type": "application/problem+json",
-        "Content-Language": language,
-        "Cache-Control": "no-store",
-        "Server": "seatkeeper",
-    }
-    if body["status"] == 401:
-        headers["WWW-Authenticate"] = 'License realm="seatkeeper"'
-    retry_after = body.get("retryAfter")
-    if isinstance(retry_after, int | float):
-        headers["Retry-After"] = str(max(0, math.ceil(retry_after)))
-    return headers | dict(extra or {})
+@lru_cache(maxsize=256)
+def _fields(status: int, language: str, retry_after_s: float | None) -> Fields:
+    fields = [
+        ("Content-Type", "application/problem+json"),
+        ("Content-Language", language),
+        ("Cache-Control", "no-store"),
+        ("Server", "seatkeeper"),
+    ]
+    if status == 401:
+        fields.append(("WWW-Authenticate", 'License realm="seatkeeper"'))
+    if retry_after_s is not None:
+        fields.append(("Retry-After", str(max(0, math.ceil(retry_after_s)))))
+    return tuple(fields)

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import math
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -22,6 +23,7 @@ from shared.web.bodies import MAX_BODY_BYTES, ShortText, Text, Timestamp, decode
 from shared.web.endpoints import add_routes, json_response
 from shared.web.problems import ProblemError
 from shared.web.routes import Operation, Route
+from tests.serving import Served, exchange
 
 Client = TestClient[web.Request, web.Application]
 
@@ -62,13 +64,17 @@ async def strict(request: web.Request) -> web.Response:
     return json_response(msgspec.json.encode(await read_json(request, STRICT)))
 
 
-@pytest.fixture
-async def client() -> AsyncIterator[Client]:
+def application() -> web.Application:
     app = web.Application(handler_args=PROTOCOL_OPTIONS)
     metrics = Metrics(CollectorRegistry())
     add_routes(app, metrics, [Route(Operation("POST", "/echo", "echo"), echo)])
     add_routes(app, metrics, [Route(Operation("POST", "/strict", "strict"), strict)])
-    async with TestClient(TestServer(app)) as opened:
+    return app
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Client]:
+    async with TestClient(TestServer(application())) as opened:
         yield opened
 
 
@@ -264,6 +270,46 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_harms_nobody(clien
 
     async with client.post("/echo", data=b'{"fingerPrint":"f"}') as response:
         assert response.status == 200
+
+
+async def test_a_long_body_that_waits_for_its_reader_is_read_whole_and_so_is_what_follows() -> None:
+    """The connection takes no more than it may keep, and goes on when it is read."""
+    size = 4_000_000
+    head = f"POST /slow HTTP/1.1\r\nHost: h\r\nContent-Length: {size}\r\n".encode()
+
+    async with slow_reader(size) as server:
+        answered = await exchange(
+            server, head + b"\r\n" + padded(size) + head + b"Connection: close\r\n\r\n" + padded(size)
+        )
+
+    assert answered.count(b"HTTP/1.1 200 OK") == answered.count(f"[{size},true]".encode()) == 2
+
+
+async def test_bodies_that_come_all_at_once_are_answered_in_their_order() -> None:
+    """More of them than a connection keeps."""
+    count = 200
+    bodies = [b'{"fingerPrint":"f%d"}' % number for number in range(count)]
+    heads = [b"POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n" % len(body) for body in bodies]
+    heads[-1] += b"Connection: close\r\n"
+
+    async with Served(application()) as server:
+        answered = await exchange(server, b"".join(b"%b\r\n%b" % one for one in zip(heads, bodies, strict=True)))
+
+    assert re.findall(rb'"fingerPrint":"f(\d+)"', answered) == [b"%d" % number for number in range(count)]
+
+
+def slow_reader(size: int) -> Served:
+    """Reads a body of that size only when much of it has come; tells how long it was, and if it was kept waiting."""
+
+    async def slow(request: web.Request) -> web.Response:
+        await asyncio.sleep(0.3)
+        waits = request.protocol._reading_paused
+        data = await bodies._read_stream(request, size)
+        return json_response(msgspec.json.encode([len(data), waits]))
+
+    app = web.Application()
+    app.router.add_post("/slow", slow)
+    return Served(app)
 
 
 async def raw(client: Client, *pieces: bytes, pause_s: float = 0.0) -> bytes:

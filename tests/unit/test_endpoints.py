@@ -22,6 +22,7 @@ from shared.web.endpoints import add_routes, endpoint, json_response
 from shared.web.health import Check, health_app
 from shared.web.problems import ProblemError
 from shared.web.routes import Handler, Operation, Route
+from tests.serving import Served, exchange
 
 Client = TestClient[web.Request, web.Application]
 
@@ -53,7 +54,7 @@ async def client(metrics: Metrics) -> AsyncIterator[Client]:
     add_routes(app, metrics, [route("GET", "/v1/hello", "hello", hello), route("POST", "/v1/refuse", "refuse", refuse)])
     add_routes(app, metrics, [route("DELETE", "/v1/hello", "unhello", hello), route("GET", "/v1/d/{name}", "d", hello)])
     add_routes(app, metrics, [route("POST", "/v1/fail", "fail", fail), route("GET", "/", "home", hello)])
-    async with TestClient(TestServer(app)) as opened:
+    async with TestClient(Served(app)) as opened:
         yield opened
 
 
@@ -143,6 +144,60 @@ async def test_the_fallback_shadows_no_route(client: Client) -> None:
     async with client.get("/") as home, client.get("/v1/d/pot") as dynamic, client.delete("/v1/hello") as later:
         assert (home.status, dynamic.status, later.status) == (201, 201, 201)
         assert await dynamic.read() == b'{"hello":"pot"}'
+
+
+@pytest.mark.parametrize(
+    "target", ["/v1/hello", "/v1/hello?a=b", "/v1/hello#a", "/v1/%68ello", "http://elsewhere/v1/hello", "/v1/d/you"]
+)
+@pytest.mark.parametrize("more", ["", "Expect: 100-continue\r\n"])
+async def test_a_path_is_found_however_it_is_written(client: Client, target: str, more: str) -> None:
+    head = f"GET {target} HTTP/1.1\r\nHost: h\r\n{more}Connection: close\r\n\r\n"
+
+    answered = await exchange(client.server, head.encode())
+
+    assert answered.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 " if more else b"HTTP/1.1 201 ")
+    assert answered.endswith(b'{"hello":"you"}')
+
+
+async def test_a_fixed_path_is_found_without_the_router(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolved = []
+
+    async def resolve(_router: web.UrlDispatcher, request: web.Request) -> web.UrlMappingMatchInfo:
+        resolved.append(request.path)
+        raise web.HTTPGone
+
+    monkeypatch.setattr(web.UrlDispatcher, "resolve", resolve)
+    for method, path in [("GET", "/"), ("HEAD", "/v1/hello"), ("DELETE", "/v1/hello"), ("GET", "/v1/d/a")]:
+        async with client.request(method, path) as response:
+            assert response.status == (410 if path == "/v1/d/a" else 201)
+
+    assert resolved == ["/v1/d/a"]
+
+
+async def test_a_request_is_the_same_to_its_handler_whichever_way_it_came(metrics: Metrics) -> None:
+    async def tell(request: web.Request) -> web.Response:
+        match = request.match_info
+        return json_response(
+            json.dumps([request.app is app, dict(match), match.route.method, match.route.name]).encode()
+        )
+
+    app = web.Application()
+    add_routes(app, metrics, [route("POST", "/v1/tell", "tell", tell)])
+    async with TestClient(Served(app)) as opened:
+        for path in ("/v1/tell", "/v1/tell?a=b"):
+            async with opened.post(path) as response:
+                assert await response.json() == [True, {}, "POST", None]
+
+
+async def test_a_middleware_sees_every_request(metrics: Metrics) -> None:
+    @web.middleware
+    async def refuse_all(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return web.Response(status=418)
+
+    app = web.Application(middlewares=[refuse_all])
+    add_routes(app, metrics, [route("GET", "/v1/hello", "hello", hello)])
+    async with TestClient(Served(app)) as opened, opened.get("/v1/hello") as response:
+        assert response.status == 418
 
 
 async def test_requests_are_counted_and_timed_by_route_and_never_by_path(client: Client, metrics: Metrics) -> None:
