@@ -28,8 +28,10 @@ class Kind(StrEnum):
 
 def is_missing(epoch: int, fields: Fields) -> bool:
     """Whether Redis knows nothing of the license that counts in this epoch."""
-    header = fields.get(keys.HEADER_FIELD, b"")
-    return not fields or (len(header) == keys.HEADER.size and keys.HEADER.unpack(header)[0] != epoch)
+    try:
+        return not fields or keys.unpack_header(fields.get(keys.HEADER_FIELD, b""))[0] != epoch
+    except ValueError:
+        return False
 
 
 def drift(epoch: int, fields: Fields, held: Change) -> dict[Kind, str]:
@@ -37,14 +39,15 @@ def drift(epoch: int, fields: Fields, held: Change) -> dict[Kind, str]:
     if is_missing(epoch, fields):
         return {}
     header, expected = fields.get(keys.HEADER_FIELD, b""), keys.pack_header(epoch, held.license)
-    if len(header) != keys.HEADER.size:
-        return {Kind.HEADER: f"{len(header)} bytes"}
-    standing = Standing._make(keys.HEADER.unpack(header))
+    try:
+        standing = Standing._make(keys.unpack_header(header))
+    except ValueError as error:
+        return {Kind.HEADER: str(error)}
     if standing.version != held.license.version:
         return {Kind.VERSION: f"{standing.version} for {held.license.version}"}
     found = {}
     if header != expected:
-        found[Kind.HEADER] = _differences(standing, Standing._make(keys.HEADER.unpack(expected)))
+        found[Kind.HEADER] = _differences(standing, Standing._make(keys.unpack_header(expected)))
     return found | _of_seats(fields, held)
 
 
@@ -64,10 +67,11 @@ def _of_seats(fields: Fields, held: Change) -> dict[Kind, str]:
 def _of_seat(seat: bytes, expected: bytes | None) -> tuple[Kind, str] | None:
     if expected is None:
         return Kind.SEATLESS, "holds no seat"
-    if len(seat) != len(expected):
-        return Kind.GENERATION, f"{len(seat)} bytes"
-    generation, floor_s = keys.SEAT.unpack(seat)[:2]
-    held_generation, held_floor_s = keys.SEAT.unpack(expected)[:2]
+    try:
+        generation, floor_s, _, _ = keys.unpack_seat(seat)
+    except ValueError as error:
+        return Kind.GENERATION, str(error)
+    held_generation, held_floor_s, _, _ = keys.unpack_seat(expected)
     if generation != held_generation:
         return Kind.GENERATION, f"{generation} for {held_generation}"
     return (Kind.FLOOR, f"{floor_s} for {held_floor_s}") if floor_s > held_floor_s else None

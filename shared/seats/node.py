@@ -16,6 +16,7 @@ from redis.asyncio.sentinel import SentinelConnectionPool, SentinelManagedConnec
 from redis.backoff import NoBackoff
 from redis.exceptions import AskError, MovedError, NoScriptError, RedisError, ResponseError
 
+from shared.seats.client import ScriptClient
 from shared.seats.scripts import SOURCES
 from shared.seats.url import Address, Place
 
@@ -179,14 +180,14 @@ class _PrimaryPool(SentinelConnectionPool, BlockingConnectionPool):
 
 
 def open_server(url: str, timeout_s: float) -> Node:
-    return Node(Redis.from_pool(_pool(url, timeout_s)))
+    return Node(ScriptClient.from_pool(_pool(url, timeout_s)))
 
 
 def open_member(url: str, place: Place, timeout_s: float) -> Node:
     """A node of a Cluster, at `place`, with the options of `url`."""
     pool = _pool(url, timeout_s)
     pool.connection_kwargs["host"], pool.connection_kwargs["port"] = place
-    return Node(Redis.from_pool(pool), "{}:{}".format(*place), clustered=True)
+    return Node(ScriptClient.from_pool(pool), "{}:{}".format(*place), clustered=True)
 
 
 def _pool(url: str, timeout_s: float) -> BlockingConnectionPool:

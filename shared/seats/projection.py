@@ -8,9 +8,11 @@
   and with the next pulse that finds Redis there removes it.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import chain, islice
+from struct import Struct
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -22,6 +24,8 @@ from shared.seats.connection import AWAY, RedisConnection
 from shared.seats.node import Ask
 
 REPAIRS_LIMIT = 1000
+FLEET_LIMIT = 256
+"""As many of a fleet's contacts are one call: Redis serves others between them."""
 
 
 class Clock:
@@ -95,6 +99,9 @@ class Seen(NamedTuple):
 
 UNKNOWN = Seen(None)
 
+_YES = Struct("<II")
+"""generation and floor, as lua/contact.lua tells them."""
+
 
 class Projection:
     """Reads and writes of licenses in Redis. Those that arrive together go together."""
@@ -104,6 +111,7 @@ class Projection:
         self._clock = clock
         self._missed: Counter[bytes] = Counter()
         self._contacts: Batcher[Contact, Seen] = Batcher(self._contact_all, in_flight=1)
+        self._fleets = asyncio.Semaphore(1)
         self._standings: Batcher[bytes, Standing | None] = Batcher(self._standing_all, in_flight=1)
 
     @property
@@ -125,8 +133,27 @@ class Projection:
         """
         return self._contacts.ask((keys.license_key_of(ids[:32]), keys.pack_contact(ids[32:], generation, counter)))
 
-    async def standing(self, account_id: UUID, license_id: UUID) -> Standing | None:
-        return await self._standings.ask(keys.license_key(account_id, license_id))
+    async def contacts_of(self, contacts: Sequence[tuple[bytes, int, int]]) -> list[Seen]:
+        """`contact_of` for each of a fleet's (ids, generation, counter), in their order.
+
+        Fleets take turns, one call each. A device that is named twice is answered twice.
+        """
+        seen: list[Seen] = []
+        for first in range(0, len(contacts), FLEET_LIMIT):
+            some = [
+                (keys.license_key_of(ids[:32]), keys.pack_contact(ids[32:], generation, counter))
+                for ids, generation, counter in contacts[first : first + FLEET_LIMIT]
+            ]
+            async with self._fleets:
+                seen += await self._contact_all(some)
+        return seen
+
+    def standing(self, account_id: UUID, license_id: UUID) -> Awaitable[Standing | None]:
+        return self.standing_of(account_id.bytes + license_id.bytes)
+
+    def standing_of(self, ids: bytes) -> Awaitable[Standing | None]:
+        """The same by the 32 bytes of both ids."""
+        return self._standings.ask(keys.license_key_of(ids))
 
     async def push(self, changes: Sequence[Change]) -> None:
         """Write what the ledger holds. Licenses for which that fails are unknown here until they are repaired."""
@@ -198,17 +225,18 @@ def _removing(name: bytes) -> Ask:
 
 
 def _standing_of(answer: Any) -> Standing | None:
-    return None if answer is AWAY or not answer else Standing._make(keys.HEADER.unpack_from(answer))
+    return None if answer is AWAY or not answer else Standing._make(keys.unpack_header(answer))
 
 
 def _seen(answer: Any) -> Seen:
     if answer is AWAY or not answer:
         return UNKNOWN
-    standing = Standing._make(keys.HEADER.unpack_from(answer))
-    of_device = len(answer) - keys.HEADER.size
-    if of_device == keys.SEAT.size:
-        generation, floor_s, _, _ = keys.SEAT.unpack_from(answer, keys.HEADER.size)
+    size = keys.header_size(answer)
+    standing = Standing._make(keys.unpack_header(answer[:size]))
+    of_device = answer[size:]
+    if len(of_device) == _YES.size:
+        generation, floor_s = _YES.unpack(of_device)
         return Seen(standing, generation, floor_s, True)
     if of_device:
-        return Seen(standing, known=True, counter=int.from_bytes(answer[keys.HEADER.size :], "little"))
+        return Seen(standing, known=True, counter=int.from_bytes(of_device, "little"))
     return Seen(standing)

@@ -9,14 +9,17 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from redis.asyncio import Redis
+from redis.crc import key_slot
 
 from services.standalone.embedded import start_redis, wheel_valkey_binary
 from shared.licensing.leases import DAY_S, FLOOR_AGE_S, FLOOR_MIN_LEASE_S
 from shared.licensing.model import Change, Device, DeviceState, License, LicenseStatus, OnExpiry, Terms, device_id
 from shared.seats import keys
-from shared.seats.connection import PAUSE_S, RedisConnection
+from shared.seats.connection import AWAY, PAUSE_S, RedisConnection
+from shared.seats.node import SOCKETS
 from shared.seats.nonces import Nonces
-from shared.seats.projection import Clock, Projection, Seen, Standing
+from shared.seats.projection import FLEET_LIMIT, Clock, Projection, Seen, Standing
 from tests.builders import NOW, REF, make_device, make_license, make_terms
 
 SECOND = timedelta(seconds=1)
@@ -30,6 +33,7 @@ class Mirror:
     def __init__(self, url: str) -> None:
         self.now: datetime = NOW
         self.epoch = 1
+        self.url = url
         self.connection = RedisConnection(url)
         clock = Clock(now_s=lambda: self.now.timestamp(), epoch=lambda: self.epoch)
         self.projection = Projection(self.connection, clock)
@@ -61,7 +65,7 @@ class Mirror:
     async def _seat(self, fingerprint: str) -> tuple[int, int, int, int]:
         value = await self.connection.client.hget(KEY, keys.device_field(device_id(REF[1], fingerprint)))
         assert isinstance(value, bytes)
-        generation, floor_s, heard_s, counter = keys.SEAT.unpack(value)
+        generation, floor_s, heard_s, counter = keys.unpack_seat(value)
         return generation, floor_s, heard_s, counter
 
 
@@ -166,7 +170,7 @@ async def test_a_released_device_is_gone_and_a_late_extension_does_not_bring_it_
 @pytest.mark.parametrize("state", [DeviceState.PENDING, DeviceState.RELEASED, DeviceState.BLOCKED])
 async def test_only_seats_are_reflected(mirror: Mirror, state: DeviceState) -> None:
     await mirror.push(2, make_device(state=state))
-    assert await mirror.connection.client.hlen(KEY.decode()) == 1
+    assert await mirror.connection.client.hlen(KEY) == 1
     assert (await mirror.seen()).floor_s is None
 
 
@@ -228,6 +232,47 @@ async def test_a_contact_inside_the_floor_is_noted_and_promises_nothing_more(mir
     mirror.now = NOW + 2 * timedelta(hours=1)
     assert await mirror.floor() == FLOOR
     assert await mirror.held() == (1, FLOOR, seconds(mirror.now))
+
+
+async def test_a_fleet_is_answered_as_its_devices_one_by_one_would_be(mirror: Mirror) -> None:
+    """In one call and in several, those that it names twice included."""
+    refs = [(REF[0], device_id(REF[1], str(number))) for number in range(3 * FLEET_LIMIT // 2)]
+    device = make_device(generation=2, counter=5)
+    changes = [
+        Change(license=make_license(id=ref[1], version=number + 1), base_version=0, devices=(device,) * (number % 3))
+        for number, ref in enumerate(refs)
+    ]
+    await mirror.projection.push(changes[1:])
+    fleet = [(ref[0].bytes + ref[1].bytes + device.id.bytes, number % 4, number % 7) for number, ref in enumerate(refs)]
+    singly = [await mirror.projection.contact_of(*asked) for asked in fleet]
+    assert {(one.standing is not None, one.known, one.floor_s is not None) for one in singly} == {
+        (False, False, False),
+        (True, False, False),
+        (True, True, False),
+        (True, True, True),
+    }
+    for size in (0, 1, 9, FLEET_LIMIT, FLEET_LIMIT + 1, len(fleet)):
+        await mirror.projection.push(changes[1:])
+        assert await mirror.projection.contacts_of(fleet[:size]) == singly[:size]
+
+
+async def test_a_fleet_that_names_a_device_twice_moves_its_count_twice(mirror: Mirror) -> None:
+    await mirror.push(2, make_device())
+    ids = REF[0].bytes + REF[1].bytes + make_device().id.bytes
+    seen = await mirror.projection.contacts_of([(ids, 1, 7), (ids, 1, 8), (ids, 1, 8), (ids, 1, 5)])
+    assert [(one.floor_s, one.counter) for one in seen] == [(FLOOR, 0), (FLOOR, 0), (FLOOR, 0), (None, 8)]
+
+
+async def test_fleets_take_turns_and_a_single_contact_does_not_wait_for_them_all(mirror: Mirror) -> None:
+    await mirror.push(2, make_device())
+    ids = REF[0].bytes + REF[1].bytes + make_device().id.bytes
+    fleets = [asyncio.create_task(mirror.projection.contacts_of([(ids, 1, 0)] * 4 * FLEET_LIMIT)) for _ in range(40)]
+    await asyncio.sleep(0)
+    assert await mirror.floor() == FLOOR
+    assert not any(fleet.done() for fleet in fleets)
+    answers = await asyncio.gather(*fleets)
+    assert {one.floor_s for seen in answers for one in seen} == {FLOOR}
+    assert mirror.connection.reachable
 
 
 # --- Counts ---------------------------------------------------------------------------------------------------
@@ -344,6 +389,122 @@ async def test_a_fill_that_is_lost_makes_nothing_unknown(mirror: Mirror) -> None
     assert await mirror.floor() == FLOOR
 
 
+# --- Numbers of any size ---------------------------------------------------------------------------------------
+
+HEADERS = [
+    pytest.param({}, 21, id="ordinary"),
+    pytest.param({"version": 2**32 - 1, "seats_limit": 2**16 - 1, "seats_used": 2**16 - 1}, 21, id="large"),
+    pytest.param({"version": 2**32}, 37, id="version"),
+    pytest.param({"seats_limit": 2**16}, 37, id="limit"),
+    pytest.param({"seats_used": 2**16}, 37, id="used"),
+    pytest.param({"lease_s": 0x7FFF * 3600, "offline_grace_s": 0x7FFF, "heartbeat_interval_s": 1}, 21, id="durations"),
+    pytest.param({"lease_s": 0x8000 * 3600}, 37, id="lease"),
+    pytest.param({"lease_s": FLOOR_MIN_LEASE_S + 1}, 37, id="odd lease"),
+    pytest.param({"offline_grace_s": 0x8000}, 37, id="odd grace"),
+    pytest.param({"heartbeat_interval_s": 0xFFFF}, 37, id="odd interval"),
+]
+
+
+def license_with(changes: dict[str, Any]) -> License:
+    of_terms: dict[str, Any] = {name: value for name, value in changes.items() if name.endswith("_s")}
+    return make_license(
+        terms=make_terms(**of_terms), **{name: value for name, value in changes.items() if name not in of_terms}
+    )
+
+
+@pytest.mark.parametrize("epoch", [1, 2**16 - 1, 2**16, 2**32 - 1])
+@pytest.mark.parametrize(("changes", "size"), HEADERS)
+async def test_a_license_is_read_back_as_it_is_whatever_its_numbers(
+    mirror: Mirror, changes: dict[str, int], size: int, epoch: int
+) -> None:
+    mirror.epoch, license = epoch, license_with(changes)
+    lease_s = license.terms.lease_s
+    device = make_device(lease_expires_at=min(NOW + timedelta(seconds=lease_s), NOW + 9999 * DAY))
+    await mirror.projection.push([Change(license=license, base_version=license.version, devices=(device,))])
+    seen = await mirror.seen()
+    assert seen.standing == await mirror.projection.standing(*REF)
+    assert seen.standing == (
+        epoch,
+        license.version,
+        0,
+        license.seats_limit,
+        license.seats_used,
+        license.terms.lease_s,
+        license.terms.offline_grace_s,
+        license.terms.heartbeat_interval_s,
+        0,
+    )
+    assert device.lease_expires_at is not None
+    assert seen.floor_s == seconds(device.lease_expires_at)
+    header = await mirror.connection.client.hget(KEY, "0")
+    assert header is not None
+    assert len(header) == (size if epoch < 2**16 else 37)
+
+
+@pytest.mark.parametrize("lease_s", [FLOOR_MIN_LEASE_S, FLOOR_MIN_LEASE_S + 1, FLOOR_MIN_LEASE_S + 3600, 90 * DAY_S])
+async def test_a_floor_is_judged_by_the_lease_in_either_form(mirror: Mirror, lease_s: int) -> None:
+    device = make_device(lease_expires_at=NOW + timedelta(seconds=lease_s))
+    await mirror.push(2, device, terms=make_terms(lease_s=lease_s), expires_at=NOW + 2 * DAY)
+    for age_s, yes in [(FLOOR_AGE_S - 1, True), (FLOOR_AGE_S, False), (2 * DAY_S - 1, False)]:
+        mirror.now = NOW + timedelta(seconds=age_s)
+        assert (await mirror.floor() is not None) is yes
+
+
+async def test_versions_are_compared_across_the_forms(mirror: Mirror) -> None:
+    """Each is a step from the one before, and the last is an older one in the short form."""
+    long = 2**32
+    await mirror.push(long - 1, make_device("a"), base=0)
+    await mirror.push(long, make_device("b"))
+    await mirror.push(long + 1, make_device("c"))
+    await mirror.push(long - 1, make_device("a", state=DeviceState.RELEASED))
+    assert [await mirror.floor("a"), await mirror.floor("b"), await mirror.floor("c")] == [FLOOR] * 3
+    assert await mirror.version() == long + 1
+
+
+SEATS = [
+    pytest.param({}, 10, id="ordinary"),
+    pytest.param({"generation": 255, "counter": 2**16 - 1}, 10, id="large"),
+    pytest.param({"generation": 256}, 16, id="generation"),
+    pytest.param({"generation": 2**31 - 1, "counter": 2**32 - 2}, 16, id="very large"),
+    pytest.param({"counter": 2**16}, 16, id="count"),
+    pytest.param({"last_contact_at": NOW + 90 * DAY}, 10, id="at the floor"),
+    pytest.param({"last_contact_at": NOW + 90 * DAY + SECOND}, 16, id="after the floor"),
+    pytest.param({"last_contact_at": NOW + 90 * DAY - timedelta(seconds=2**24 - 1)}, 10, id="long before the floor"),
+    pytest.param({"last_contact_at": NOW + 90 * DAY - timedelta(seconds=2**24)}, 16, id="longer before the floor"),
+]
+
+
+@pytest.mark.parametrize(("changes", "size"), SEATS)
+async def test_a_seat_is_noted_and_merged_as_it_is_whatever_its_numbers(
+    mirror: Mirror, changes: dict[str, Any], size: int
+) -> None:
+    """By the ledger, by a contact, and by a push of the same generation with an earlier floor."""
+    device = make_device(**changes)
+    heard_s = seconds(changes.get("last_contact_at", NOW))
+    await mirror.push(2, device)
+    assert await mirror._seat("laptop") == (device.generation, FLOOR, heard_s, device.counter)
+    assert len(keys.pack_seat(device) or b"") == size
+    mirror.now = NOW + timedelta(hours=3)
+    counted = device.counter + 1
+    seen = await mirror.seen(generation=device.generation, counter=counted)
+    later_s = max(heard_s, seconds(mirror.now))
+    assert (seen.generation, seen.floor_s) == (device.generation, FLOOR)
+    assert await mirror._seat("laptop") == (device.generation, FLOOR, later_s, counted)
+    await mirror.push(3, replace(device, lease_expires_at=NOW + 80 * DAY, last_contact_at=NOW - 200 * DAY))
+    assert await mirror._seat("laptop") == (device.generation, FLOOR, later_s, counted)
+    raw = await mirror.connection.client.hget(KEY, keys.device_field(device.id))
+    assert raw == keys.pack_numbers_of_seat(device.generation, FLOOR, later_s, counted)
+
+
+async def test_four_ordinary_devices_fill_120_bytes(mirror: Mirror) -> None:
+    """What a million devices cost hangs on it: of 121 bytes, allocators make 128 or 136, and of 129 up to 160."""
+    await mirror.push(5, *(make_device(name, generation=3, counter=9000) for name in "abcd"), seats_limit=500)
+    found: dict[bytes, bytes] = await mirror.connection.client.hgetall(KEY)  # type: ignore[assignment]
+    around, around_each, number = 7, 2, 2
+    assert around + number + sum(len(one) + around_each for pair in found.items() for one in pair if one != b"0") == 120
+    assert (await mirror.connection.client.memory_usage(KEY) or 0) in range(120, 185)
+
+
 # --- Epochs ---------------------------------------------------------------------------------------------------
 
 
@@ -411,6 +572,39 @@ def test_a_redis_that_went_away_is_unknown_and_serves_after_its_return(tmp_path:
             runner.run(mirror.connection.close())
 
 
+async def test_a_connection_that_the_server_ended_is_replaced_and_no_outage(mirror: Mirror) -> None:
+    await mirror.push(2, make_device())
+    assert await mirror.floor() == FLOOR
+    async with Redis.from_url(mirror.url) as other:
+        await other.client_kill_filter(skipme=True, _type="normal")
+    await asyncio.sleep(0.05)
+    assert await mirror.floor() == FLOOR
+    assert mirror.connection.reachable
+
+
+async def test_an_answer_that_nobody_waited_for_is_no_other_asker_s(mirror: Mirror) -> None:
+    await mirror.push(2, make_device())
+    await mirror.connection.client.execute_command("CLIENT PAUSE 150 ALL")  # type: ignore[no-untyped-call]
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(mirror.connection.call_one("standing", KEY, [1]), 0.05)
+    assert await mirror.floor() == FLOOR
+    assert mirror.connection.reachable
+
+
+async def test_crowds_of_scripts_and_of_other_commands_leave_each_other_connections(mirror: Mirror) -> None:
+    await mirror.push(2, make_device())
+    for _ in range(3):
+        answers = await asyncio.gather(
+            *(mirror.connection.call_one("standing", KEY, [1]) for _ in range(60)),
+            *(mirror.connection.ask([(KEY, lambda way: way.hget(KEY, "0"))]) for _ in range(60)),
+        )
+        headers = [header for (header,) in answers]
+        assert AWAY not in headers
+        assert len(set(headers)) == 1
+    connected = len(await mirror.connection.client.client_list())
+    assert connected <= SOCKETS
+
+
 async def test_a_license_whose_push_was_lost_is_unknown_until_it_was_repaired(mirror: Mirror) -> None:
     await mirror.push(2, make_device())
     await mirror.connection.client.execute_command("CLIENT PAUSE 400 ALL")  # type: ignore[no-untyped-call]
@@ -458,15 +652,16 @@ async def test_a_crowd_at_redis_waits_its_turn_and_takes_it_for_no_outage(mirror
 
 
 def test_a_license_and_its_nonces_share_one_slot_of_a_cluster() -> None:
-    license, nonce = keys.license_key(*REF).decode(), keys.nonce_key(*REF, b"n").decode()
-    tags = [key[key.index("{") + 1 : key.index("}")] for key in (license, nonce)]
-    assert tags[0] == tags[1]
-    assert len(tags[0]) >= 16
+    for number in range(2000):
+        ref = REF[0], device_id(REF[1], str(number))
+        license = keys.license_key(*ref)
+        assert len(license) == 13
+        assert key_slot(license) == key_slot(keys.nonce_key(*ref, b"n}")) == key_slot(b"{" + license + b"}")
 
 
 def test_a_license_without_an_end_and_one_before_time_began_are_told_apart() -> None:
     def header(license: License) -> tuple[Any, ...]:
-        return keys.HEADER.unpack(keys.pack_header(1, license))
+        return keys.unpack_header(keys.pack_header(1, license))
 
     assert header(make_license())[-1] == 0
     assert header(make_license(expires_at=datetime(1960, 1, 1, tzinfo=NOW.tzinfo)))[-1] == 1

@@ -10,26 +10,26 @@
 --
 -- Returns the number of licenses written.
 local function later(old, new)
-    local generation, floor, heard, counter = struct.unpack('<I4I4I4I4', new)
-    local was_generation, was_floor, was_heard, was_counter = struct.unpack('<I4I4I4I4', old)
+    local generation, floor, heard, counter = unpack_seat(new)
+    local was_generation, was_floor, was_heard, was_counter = unpack_seat(old)
     if generation ~= was_generation then
         return new
     end
     if was_heard > heard or (was_heard == heard and counter == 0) then
         heard, counter = was_heard, was_counter
     end
-    return struct.pack('<I4I4I4I4', generation, math.max(floor, was_floor), heard, counter)
+    return pack_seat(generation, math.max(floor, was_floor), heard, counter)
 end
 
 local next, written = 1, 0
 for _, key in ipairs(KEYS) do
     local header, base, count = ARGV[next], tonumber(ARGV[next + 1]), tonumber(ARGV[next + 2])
     next = next + 3
-    local epoch, version = struct.unpack('<I4I8', header)
+    local epoch, version = epoch_of(header), version_of(header)
     local old = redis.call('HGET', key, '0')
     local verdict = 'replace'
     if old then
-        local old_epoch, old_version = struct.unpack('<I4I8', old)
+        local old_epoch, old_version = epoch_of(old), version_of(old)
         if old_epoch > epoch or (old_epoch == epoch and old_version > version) then
             verdict = 'ignore'
         elseif old_epoch == epoch and (old_version == version or old_version == base) then

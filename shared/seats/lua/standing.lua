@@ -8,6 +8,6 @@ local epoch = tonumber(ARGV[1])
 local answers = {}
 for i, key in ipairs(KEYS) do
     local header = redis.call('HGET', key, '0')
-    answers[i] = header and struct.unpack('<I4', header) >= epoch and header or ''
+    answers[i] = header and epoch_of(header) >= epoch and header or ''
 end
 return answers

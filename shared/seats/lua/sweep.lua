@@ -9,7 +9,7 @@ local epoch, remove = tonumber(ARGV[1]), ARGV[2] == '1'
 local found = 0
 for _, key in ipairs(KEYS) do
     local header = redis.call('HGET', key, '0')
-    if header and #header >= 4 and struct.unpack('<I4', header) < epoch then
+    if header and #header >= 4 and epoch_of(header) < epoch then
         found = found + 1
         if remove then
             redis.call('UNLINK', key)
