@@ -19,7 +19,7 @@ from services.reaper.reap import Reap
 from services.standalone.settings import Settings
 from shared.facts.relay import Relay
 from shared.facts.transport import InProcess, Receive
-from shared.ledger.outbox import clear_sent, relay_once
+from shared.ledger.outbox import BATCH, clear_sent, relay_once
 from shared.runtime.background import background
 from shared.runtime.resources import Resources, open_resources
 from shared.web.endpoints import add_routes
@@ -53,6 +53,7 @@ async def open_standalone(settings: Settings, *, receivers: Sequence[Receive] = 
         leases = floating(resources)
         relay = Relay(
             take=lambda publish: relay_once(resources.pool, publish),
+            full=BATCH,
             transport=InProcess([projector(resources), leases, *receivers]),
             clear=lambda: clear_sent(resources.pool),
             woken=committed,

@@ -17,7 +17,7 @@ from shared.facts.relay import Relay
 from shared.facts.topology import Subscriber, TopologyError, check
 from shared.facts.transport import Receive
 from shared.ledger.connections import UnavailableError
-from shared.ledger.outbox import clear_sent, relay_once
+from shared.ledger.outbox import BATCH, clear_sent, relay_once
 from shared.runtime.background import background
 from shared.runtime.lifecycle import StartError
 from shared.runtime.resources import Resources, Settings
@@ -50,6 +50,7 @@ async def facts_flowing(
     publisher = Publisher(url, name=name)
     relay = Relay(
         take=lambda publish: relay_once(resources.pool, publish),
+        full=BATCH,
         transport=publisher,
         clear=lambda: clear_sent(resources.pool),
         woken=committed,

@@ -39,6 +39,7 @@ async def relaying(database: Database, url: str, woken: asyncio.Event, *, limit:
     async with open_role(database.dsn_for("seatkeeper_activation"), size=2) as pool:
         relay = Relay(
             take=lambda publish: relay_once(pool, publish, limit=limit),
+            full=limit,
             transport=publisher,
             clear=lambda: clear_sent(pool),
             woken=woken,

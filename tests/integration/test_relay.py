@@ -12,10 +12,10 @@ from structlog.testing import capture_logs
 
 from services.heartbeat.projector import Projector
 from shared.facts import relay as relay_module
-from shared.facts.relay import Relay
+from shared.facts.relay import Relay, Take
 from shared.facts.transport import InProcess, Receive, Transport
 from shared.ledger.connections import Pool, UnavailableError
-from shared.ledger.outbox import clear_sent, relay_once
+from shared.ledger.outbox import BATCH, clear_sent, relay_once
 from shared.ledger.reader import LicenseRef
 from shared.licensing.facts import Fact, decode
 from shared.licensing.model import Activate, Block, Command, DeviceState, Extend, Release, Resize, Suspend, device_id
@@ -66,6 +66,7 @@ async def running(pool: Pool, *receivers: Receive, woken: asyncio.Event | None =
 def relay_of(pool: Pool, transport: Transport, woken: asyncio.Event) -> Relay:
     return Relay(
         take=lambda publish: relay_once(pool, publish, limit=10),
+        full=10,
         transport=transport,
         clear=lambda: clear_sent(pool),
         woken=woken,
@@ -220,6 +221,48 @@ async def test_the_relay_empties_a_full_outbox_batch_by_batch(database: Database
     assert received.versions == list(range(1, 36))
 
 
+async def test_commits_that_follow_each_other_closely_share_turns() -> None:
+    loop, woken, turns = asyncio.get_running_loop(), asyncio.Event(), 0
+
+    async def take(publish: Callable[[Sequence[str]], Awaitable[None]]) -> int:
+        nonlocal turns
+        turns += 1
+        return 9
+
+    async with background(turning(take, woken).run):
+        until_s = loop.time() + 0.3
+        while loop.time() < until_s:
+            woken.set()
+            await asyncio.sleep(0)
+    assert 5 < turns <= 0.3 / relay_module.GATHER_S + 2
+
+
+async def test_a_full_turn_is_followed_by_the_next_at_once() -> None:
+    loop, counts, ended = asyncio.get_running_loop(), [10] * 100, asyncio.Event()
+    began = loop.time()
+
+    async def take(publish: Callable[[Sequence[str]], Awaitable[None]]) -> int:
+        if counts:
+            return counts.pop()
+        ended.set()
+        return 0
+
+    woken = asyncio.Event()
+    woken.set()
+    async with background(turning(take, woken).run), asyncio.timeout(5):
+        await ended.wait()
+    assert loop.time() - began < 100 * relay_module.GATHER_S / 2
+
+
+def turning(take: Take, woken: asyncio.Event) -> Relay:
+    """A relay whose turns are full with ten facts, and that has nothing to clear."""
+
+    async def clear() -> None:
+        pass
+
+    return Relay(take=take, full=10, transport=InProcess([]), clear=clear, woken=woken)
+
+
 async def test_the_relay_survives_a_transport_that_fails_for_a_while(database: Database, pool: Pool) -> None:
     await add_license(database)
     received = Received(failures=2)
@@ -241,7 +284,13 @@ async def test_the_relay_survives_a_transport_that_fails_for_days(
         return await relay_once(pool, publish)
 
     with capture_logs():
-        relay = Relay(take=take, transport=InProcess([received]), clear=lambda: clear_sent(pool), woken=asyncio.Event())
+        relay = Relay(
+            take=take,
+            full=BATCH,
+            transport=InProcess([received]),
+            clear=lambda: clear_sent(pool),
+            woken=asyncio.Event(),
+        )
         async with background(relay.run):
             await until(received, 1)
     assert received.versions == [1]
@@ -262,7 +311,7 @@ class Mirror:
         """Version and used seats in Redis, and the fields of the devices."""
         standing = await self.projection.standing(*ref)
         assert standing is not None
-        fields = await self.connection.client.hkeys(keys.license_key(*ref).decode())
+        fields = await self.connection.client.hkeys(keys.license_key(*ref))
         return (
             standing.version,
             standing.seats_used,

@@ -15,7 +15,7 @@ ORDER BY o.id
 LIMIT $1;
 
 -- name: mark
-UPDATE outbox SET sent_at = ledger_clock() WHERE id = ANY ($1::bigint[]);
+UPDATE outbox SET sent_at = (SELECT ledger_clock()) WHERE id = ANY ($1::bigint[]);
 
 -- name: clear
 DELETE FROM outbox
