@@ -5,11 +5,12 @@ whether it has expired, was withdrawn or is used up, the ledger decides. An addr
 nothing looked up: then `ThrottledError` is raised, but for keys that this process found before.
 """
 
+from collections.abc import Awaitable
 from uuid import UUID
 
 import msgspec
 
-from shared.ledger.reader import LicenseRef, Reader
+from shared.ledger.reader import LicenseRef, Reader, ref_of
 from shared.licensing.codes import Code
 from shared.licensing.license_key import KeyFault, read_key
 from shared.runtime.keystore import Keystore
@@ -35,7 +36,16 @@ class Access:
 
     async def admit(self, ref: LicenseRef) -> None:
         """One more request for the ledger. Raises `ThrottledError`."""
-        await self._requests.admit(*ref)
+        await self._requests.admit(ref[0].bytes + ref[1].bytes)
+
+    def admit_ids(self, ids: bytes) -> Awaitable[None]:
+        """The same by the 32 bytes of both ids."""
+        return self._requests.admit(ids)
+
+    def known(self, text: str) -> bytes | None:
+        """The license that a key opens, if this process found it before: the 32 bytes of account's and license's id."""
+        key = read_key(text)
+        return None if isinstance(key, KeyFault) else self._reader.known(self._hasher.digests(key.canonical))
 
     async def by_key(self, text: str, address: bytes) -> LicenseRef | Denied:
         """The license that a key opens. Raises `UnavailableError` when that cannot be told."""
@@ -43,9 +53,9 @@ class Access:
         if isinstance(key, KeyFault):
             await self._failures.seen(address)
             return Denied(code=Code.LICENSE_KEY_INVALID, fault=key)
-        digests = [candidate.digest for candidate in self._hasher.candidates(key.canonical)]
+        digests = self._hasher.digests(key.canonical)
         if (known := self._reader.known(digests)) is not None:
-            return known
+            return ref_of(known)
         await self._failures.before_look_up(address)
         ref = await self._reader.find(digests)
         if ref is None:

@@ -15,7 +15,7 @@ def routes(resources: Resources) -> list[Route]:
     r = resources
     access = Access(r.reader, r.keystore, r.license_keys, r.limits)
     return Handlers(
-        activation=Activation(access, r.nonces, r.holders, r.ledger, r.issuer),
+        activation=Activation(access, r.nonces, r.reader, r.holders, r.ledger, r.issuer),
         validation=Validation(access, r.contacts, r.refusals, r.reader, r.ledger, r.clock),
         releasing=Releasing(access, r.ledger),
         devices=Devices(access, r.reader),

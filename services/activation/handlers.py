@@ -75,6 +75,7 @@ class Handlers:
         ]
 
     async def activate(self, request: web.Request) -> web.Response:
+        self._activation.check_room()
         body = await operations.ACTIVATE_BODY.read(request)
         outcome = await self._activation(_activation_request(body), self._clock.now_s(), self._address_of(request))
         if isinstance(outcome, NotActivated):

@@ -11,12 +11,12 @@ import msgspec
 from services.activation.access import Access, Denied
 from shared.ledger.clock import Clock
 from shared.ledger.ledger import Ledger
-from shared.ledger.reader import LicenseRef, Reader
+from shared.ledger.reader import LicenseRef, Reader, ref_of
 from shared.licensing import gates
 from shared.licensing.case import Case
 from shared.licensing.codes import Code
 from shared.licensing.leases import hard_end, is_expired
-from shared.licensing.model import DeviceState, Extend, Granted, License, LicenseStatus, OnExpiry, Refused, device_id
+from shared.licensing.model import DeviceState, Extend, Granted, License, LicenseStatus, OnExpiry, Refused, device_id_of
 from shared.runtime.contacts import Contacts
 from shared.seats.projection import Standing
 from shared.seats.refusals import Refusals
@@ -67,32 +67,40 @@ class Validation:
         self._clock = clock
 
     async def __call__(self, question: Question, address: bytes) -> Validity:
-        ref = await self._access.by_key(question.key, address)
-        if isinstance(ref, Denied):
-            return Validity(valid=False, code=ref.code, refused=ref.code, denied=ref)
-        if question.fingerprint is None:
-            return await self._license(ref, question)
-        await self._access.admit(ref)
-        return await self._device(ref, device_id(ref[1], question.fingerprint), question)
+        ids = self._access.known(question.key)
+        if ids is None:
+            found = await self._access.by_key(question.key, address)
+            if isinstance(found, Denied):
+                return Validity(valid=False, code=found.code, refused=found.code, denied=found)
+            ids = found[0].bytes + found[1].bytes
+        if question.fingerprint is not None:
+            await self._access.admit_ids(ids)
+            return await self._device(ids + device_id_of(ids[16:], question.fingerprint), question)
+        standing = await self._contacts.standing(ids)
+        if standing is not None and self._suffices(standing, question):
+            return self._valid(standing)
+        return await self._license(ref_of(ids), standing, question)
 
-    async def _license(self, ref: LicenseRef, question: Question) -> Validity:
-        standing, license = await self._contacts.standing(ref)
-        if standing is not None:
-            plain = not standing.versions_ranged and not question.entitlements
-            if plain and standing.serves(self._clock.now_s()):
-                return self._valid(standing)
-            license = await self._reader.license(ref)
+    def _suffices(self, standing: Standing, question: Question) -> bool:
+        """Whether what Redis knows is a yes to all that is asked."""
+        plain = not standing.versions_ranged and not question.entitlements
+        return plain and standing.serves(self._clock.now_s())
+
+    async def _license(self, ref: LicenseRef, standing: Standing | None, question: Question) -> Validity:
+        license = await (self._contacts.license(ref) if standing is None else self._reader.license(ref))
         if license is None:
             return Validity(valid=False, code=Code.LICENSE_KEY_INVALID, refused=Code.LICENSE_KEY_INVALID)
         validity = self._standing_of(license)
         code = self._application(license, question)
         return _refused(validity, code) if validity.valid and code is not None else validity
 
-    async def _device(self, ref: LicenseRef, device: UUID, question: Question) -> Validity:
-        seen = await self._contacts.seen(ref[0].bytes + ref[1].bytes + device.bytes)
-        if seen.floor_s is not None and seen.standing is not None and await self._covers(ref, question):
+    async def _device(self, ids: bytes, question: Question) -> Validity:
+        """`ids` are those of account, license and device, 16 bytes each."""
+        seen = await self._contacts.seen(ids)
+        if seen.floor_s is not None and seen.standing is not None and await self._covers(ids, question):
             self._contacts.heard += 1
             return self._valid(seen.standing)
+        ref, device = ref_of(ids[:32]), UUID(bytes=ids[32:])
         if seen.standing is not None and (kept := self._refusals.find((ref[1], device, 0), seen.standing.version)):
             return self._no(*kept, question)
         decision = await self._ledger.submit(
@@ -112,11 +120,11 @@ class Validation:
         self._refusals.keep((ref[1], device, 0), decision.license, decision.answer)
         return self._no(decision.license, decision.answer, question)
 
-    async def _covers(self, ref: LicenseRef, question: Question) -> bool:
+    async def _covers(self, ids: bytes, question: Question) -> bool:
         """Whether the license has the entitlements that are asked for; Redis does not know them."""
         if not question.entitlements:
             return True
-        license = await self._reader.license(ref)
+        license = await self._reader.license(ref_of(ids[:32]))
         return license is not None and self._application(license, question) is None
 
     def _application(self, license: License, question: Question) -> Code | None:

@@ -5,6 +5,7 @@ comes from the ledger, which decides and commits before anything is said. More o
 raise `ThrottledError`.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
@@ -21,7 +22,7 @@ from shared.licensing.model import Decision, Device, Extend, License, Reason, Re
 from shared.runtime.contacts import Contacts
 from shared.runtime.holders import Holders
 from shared.runtime.issuing import IssuedLease, Issuer, held_until_s
-from shared.seats.projection import Seen, Standing
+from shared.seats.projection import UNKNOWN, Seen, Standing
 from shared.seats.refusals import Asker, Refusals
 from shared.signing.device_token import DeviceClaims, DeviceTokens
 from shared.web.limits import Heartbeats
@@ -36,6 +37,18 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     leave: bool = False
     counter: int | None = None
     version: str | None = None
+
+
+class Heard(msgspec.Struct, kw_only=True):
+    """A beat whose token was verified, and what Redis says of the device once it was asked."""
+
+    beat: Beat
+    claims: DeviceClaims
+    seen: Seen = UNKNOWN
+
+    @property
+    def contact(self) -> tuple[bytes, int, int]:
+        return self.claims.ids, self.claims.generation, self.beat.counter or 0
 
 
 class Alive(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,51 +107,85 @@ class Heartbeat:
         self._limits = limits
 
     async def __call__(self, beat: Beat) -> Alive | Left | Lost:
+        heard = self.hear(beat)
+        if heard is None:
+            return Lost(code=Code.TOKEN_INVALID)
+        if not beat.leave:
+            heard.seen = await self._contacts.asked(*heard.contact)
+        return self.plain(heard) or await self.decide(heard)
+
+    # --- The same step by step, for those who come together ---
+
+    def hear(self, beat: Beat) -> Heard | None:
+        """Whose heartbeat it is; None for nobody we know. Raises `ThrottledError`."""
         claims = self._tokens.verify(beat.token)
         if claims is None:
-            return Lost(code=Code.TOKEN_INVALID)
+            return None
         self._limits.admit(claims.ids)
+        return Heard(beat=beat, claims=claims)
+
+    async def ask(self, all_heard: Sequence[Heard]) -> None:
+        """What Redis says of each, but for those who leave."""
+        asked = [heard for heard in all_heard if not heard.beat.leave]
+        for heard, seen in zip(asked, await self._contacts.all_asked([one.contact for one in asked]), strict=True):
+            heard.seen = seen
+
+    def plain(self, heard: Heard) -> Alive | None:
+        """The answer, where Redis alone allows it and no lease has to be signed."""
+        alive, due = self._inside_floor(heard)
+        if alive is None or due:
+            return None
+        self._contacts.heard += 1
+        return alive
+
+    async def decide(self, heard: Heard) -> Alive | Left | Lost:
+        """The answer to all others."""
         try:
-            outcome = await (self._leave(claims) if beat.leave else self._keep(claims, beat))
+            outcome = await (self._leave(heard.claims) if heard.beat.leave else self._keep(heard))
         except LicenseNotFoundError:
-            return Lost(code=Code.TOKEN_INVALID, claims=claims)
+            return Lost(code=Code.TOKEN_INVALID, claims=heard.claims)
         if isinstance(outcome, Alive):
             self._contacts.heard += 1
         return outcome
 
-    async def _keep(self, claims: DeviceClaims, beat: Beat) -> Alive | Lost:
-        counter = beat.counter or 0
-        seen = await self._contacts.asked(claims.ids, claims.generation, counter)
-        if not seen.known:
-            seen = await self._contacts.read(seen, claims.ids, claims.generation, counter)
-        alive, due = self._inside_floor(claims, seen, beat.held_until)
+    async def _keep(self, heard: Heard) -> Alive | Lost:
+        claims = heard.claims
+        if not heard.seen.known:
+            heard.seen = await self._contacts.read(heard.seen, *heard.contact)
+        alive, due = self._inside_floor(heard)
         if alive is not None and not due:
             return alive
-        if seen.standing is not None and (kept := self._refusals.find(_asker(claims), seen.standing.version)):
+        standing = heard.seen.standing
+        if standing is not None and (kept := self._refusals.find(_asker(claims), standing.version)):
             return await self._lost(claims, *kept)
         try:
-            return await self._ask_ledger(claims, beat, seen.counter)
+            return await self._ask_ledger(claims, heard.beat, heard.seen.counter)
         except (UnavailableError, OverloadedError):
             if alive is None:
                 raise
             return alive  # what was promised holds; a new lease comes with a later heartbeat
 
-    def _inside_floor(self, claims: DeviceClaims, seen: Seen, held_until: float | None) -> tuple[Alive | None, bool]:
+    def _inside_floor(self, heard: Heard) -> tuple[Alive | None, bool]:
         """The answer that Redis alone allows, if any, and whether the device's signed lease is due."""
+        seen, held_until = heard.seen, heard.beat.held_until
         standing, floor_s = seen.standing, seen.floor_s
         if standing is None or floor_s is None:
             return None, False
         now_s = self._clock.now_s()
-        could_be_s = _could_be_s(standing, floor_s, now_s)
+        valid_until_s, due = None, False
+        if held_until is not None:
+            could_be_s = _could_be_s(standing, floor_s, now_s)
+            valid_until_s = _held_s(held_until, could_be_s)
+            due = _is_due(held_until, now_s, standing.offline_grace_s, could_be_s)
         alive = Alive(
-            claims=claims,
+            claims=heard.claims,
             lease_expires_s=floor_s,
-            valid_until_s=_held_s(held_until, could_be_s),
+            valid_until_s=valid_until_s,
             interval_s=standing.heartbeat_interval_s,
             warning=Code.LICENSE_EXPIRED if standing.is_expired(now_s) else None,
             overage=standing.overage,
         )
-        return alive, held_until is not None and _is_due(held_until, now_s, standing.offline_grace_s, could_be_s)
+        return alive, due
 
     async def _ask_ledger(self, claims: DeviceClaims, beat: Beat, counter_seen: int) -> Alive | Lost:
         decision = await self._ledger.submit(

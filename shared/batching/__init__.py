@@ -33,7 +33,12 @@ class GroupLoop(Generic[Item]):
         self._capacity = capacity
         self._waiting: deque[Item] = deque()
         self._running: set[asyncio.Task[None]] = set()
+        self._serving = 0
         self._woken = False
+
+    def __len__(self) -> int:
+        """How many are here, waiting or being served."""
+        return len(self._waiting) + self._serving
 
     def put(self, item: Item) -> None:
         """Queue one item. Raises `OverloadedError` when the queue is full."""
@@ -43,6 +48,10 @@ class GroupLoop(Generic[Item]):
         if not self._woken and len(self._running) < self._in_flight:
             self._woken = True
             asyncio.get_running_loop().call_soon(self._start)
+
+    def take_back(self, most: int) -> list[Item]:
+        """Those who came last and still wait, so many at most: they are served no more."""
+        return [self._waiting.pop() for _ in range(min(most, len(self._waiting)))]
 
     async def drain(self) -> None:
         """Wait until everything queued has been served."""
@@ -63,7 +72,11 @@ class GroupLoop(Generic[Item]):
         try:
             while self._waiting:
                 count = min(self._limit, len(self._waiting))
-                await self._serve([self._waiting.popleft() for _ in range(count)])
+                self._serving += count
+                try:
+                    await self._serve([self._waiting.popleft() for _ in range(count)])
+                finally:
+                    self._serving -= count
         finally:
             self._running.discard(task)
 
@@ -86,8 +99,8 @@ class Batcher(Generic[Key, Answer]):
         self._asked: dict[Key, list[asyncio.Future[Answer]]] = {}
         self._loop: GroupLoop[Key] = GroupLoop(self._serve, limit=limit, in_flight=in_flight, capacity=capacity)
 
-    async def ask(self, key: Key) -> Answer:
-        """The answer for `key`. Raises what `fetch` raised, or `OverloadedError`."""
+    def ask(self, key: Key) -> asyncio.Future[Answer]:
+        """The answer for `key`, or what `fetch` raised. Raises `OverloadedError` at once."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         sharers = self._asked.get(key)
         if sharers is None:
@@ -95,7 +108,7 @@ class Batcher(Generic[Key, Answer]):
             self._asked[key] = [future]
         else:
             sharers.append(future)
-        return await future
+        return future
 
     async def _serve(self, keys: list[Key]) -> None:
         try:

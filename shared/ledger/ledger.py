@@ -2,29 +2,41 @@
 
 Commands that arrive while a transaction runs are taken together by the next. Two lanes keep a hot license from
 stalling the others: the first leaves out licenses that another transaction holds, the second waits for those alone.
+What comes meanwhile for a license that is waited for waits with the others, and is decided with them.
+
+No more commands are taken than are decided within `wait_s`, by the pace of the batches before: under overload those
+that are taken are answered in time, and the others refused at once.
 
 What a caller may see besides a decision:
-- `OverloadedError`: the queue is full; nothing was taken.
+- `OverloadedError`: there is no room; nothing was done.
 - `UnavailableError`: Postgres could not be asked; nothing was changed.
 - `OutcomeUnknownError`: the connection failed at COMMIT; asking again tells.
 - `LicenseNotFoundError`: no such license.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from time import monotonic
 
 import structlog
 
-from shared.batching import GroupLoop
+from shared.batching import GroupLoop, OverloadedError
+from shared.batching.pace import Pace
 from shared.ledger.connections import LOST, Pool, UnavailableError
-from shared.ledger.transaction import LicenseNotFoundError, Outcome, OutcomeUnknownError, transact
+from shared.ledger.transaction import LicenseNotFoundError, Outcome, OutcomeUnknownError, Ref, transact
 from shared.licensing.model import Change, Command, Decision
 
 _log = structlog.get_logger()
 
 BATCH_LIMIT = 256
 QUEUE_LIMIT = 4096
+LANES = 2
+"""Transactions of the first lane at a time; the second has one."""
+
+PATIENCE_S = 60.0
+"""How long commands may wait for which nobody stands there to be answered."""
 
 AfterCommit = Callable[[Sequence[Change]], Awaitable[None]]
 
@@ -35,27 +47,52 @@ class _Pending:
     future: asyncio.Future[Decision | None]
     waits: bool = True
 
+    @property
+    def license(self) -> Ref:
+        return self.command.account_id, self.command.license_id
+
 
 class Ledger:
     """Decides commands in grouped transactions.
 
     `after_commit` is told what the ledger now holds, before the callers are answered; whatever it raises is logged
-    and changes no answer.
+    and changes no answer. `on_refused` is told how many there was no room for.
     """
 
     def __init__(
-        self, pool: Pool, *, after_commit: AfterCommit, batch_limit: int = BATCH_LIMIT, queue_limit: int = QUEUE_LIMIT
+        self,
+        pool: Pool,
+        *,
+        after_commit: AfterCommit,
+        batch_limit: int = BATCH_LIMIT,
+        queue_limit: int = QUEUE_LIMIT,
+        wait_s: float = PATIENCE_S,
+        on_refused: Callable[[int], object] = lambda _: None,
     ) -> None:
         self._pool = pool
         self._after_commit = after_commit
+        self._pace = Pace(wait_s=wait_s, most=queue_limit)
+        self._on_refused = on_refused
         self._closing = False
         self._finishing: set[asyncio.Task[None]] = set()
+        self._awaited: Counter[Ref] = Counter()
         self._free: GroupLoop[_Pending] = GroupLoop(
-            self._serve_free, limit=batch_limit, in_flight=2, capacity=queue_limit
+            self._serve_free, limit=batch_limit, in_flight=LANES, capacity=queue_limit
         )
         self._held: GroupLoop[_Pending] = GroupLoop(
-            self._serve_held, limit=batch_limit, in_flight=1, capacity=queue_limit + 2 * batch_limit
+            self._serve_held, limit=batch_limit, in_flight=1, capacity=queue_limit + LANES * batch_limit
         )
+
+    def check_room(self) -> None:
+        """Raises `OverloadedError` where a command would not be taken: known before anything is done for it."""
+        if self._taken >= self._pace.room:
+            self._on_refused(1)
+            raise OverloadedError
+
+    @property
+    def _taken(self) -> int:
+        """Commands that wait or are being decided."""
+        return len(self._free) + len(self._held)
 
     async def submit(self, command: Command) -> Decision:
         """Decide one command and make it durable. A caller that stops waiting cancels nothing."""
@@ -70,8 +107,13 @@ class Ledger:
         """
         if self._closing:
             raise UnavailableError
+        self.check_room()
         future: asyncio.Future[Decision | None] = asyncio.get_running_loop().create_future()
-        self._free.put(_Pending(command, future, waits))
+        pending = _Pending(command, future, waits)
+        if waits and pending.license in self._awaited:
+            self._await_license(pending)
+        else:
+            self._free.put(pending)
         return future
 
     async def close(self) -> None:
@@ -83,18 +125,35 @@ class Ledger:
             await asyncio.wait(self._finishing)
 
     async def _serve_free(self, batch: list[_Pending]) -> None:
-        for pending in await self._serve(batch, wait=False):
+        for pending in await self._serve_in_time(batch, wait=False):
             if not pending.waits:
                 _answer_none(pending)
                 continue
             try:
-                self._held.put(pending)
+                self._await_license(pending)
             except Exception as error:
                 _fail(pending, error)
 
+    def _await_license(self, pending: _Pending) -> None:
+        self._held.put(pending)
+        self._awaited[pending.license] += 1
+
     async def _serve_held(self, batch: list[_Pending]) -> None:
-        for pending in await self._serve(batch, wait=True):
+        for pending in await self._serve_in_time(batch, wait=True):
             _fail(pending, LicenseNotFoundError())
+        self._awaited -= Counter(pending.license for pending in batch)
+
+    async def _serve_in_time(self, batch: list[_Pending], *, wait: bool) -> list[_Pending]:
+        """Learn the pace from each batch: those for whom there turns out to be no room need not wait to hear it."""
+        began = monotonic()
+        left = await self._serve(batch, wait=wait)
+        self._pace.saw(len(batch) - len(left), monotonic() - began, abreast=1 if wait else LANES)
+        excess = self._taken - len(batch) - self._pace.room
+        if excess > 0:
+            refused = self._free.take_back(excess)
+            self._on_refused(len(refused))
+            _fail_all(refused, OverloadedError())
+        return left
 
     async def _serve(self, batch: list[_Pending], *, wait: bool) -> list[_Pending]:
         """Decide a batch; returns those whose license was not to be had."""

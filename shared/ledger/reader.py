@@ -3,7 +3,7 @@
 Questions that arrive together go to Postgres together. Nothing here decides about a seat.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from shared.batching import Batcher
 from shared.ledger.connections import LOST, Pool, UnavailableError
 from shared.ledger.rows import columns, device_of, license_of, own
 from shared.ledger.statements import load
+from shared.licensing.leases import slack_s
 from shared.licensing.model import Device, DeviceState, License
 
 _SQL = load("reading.sql")
@@ -26,6 +27,9 @@ LicenseRef = tuple[UUID, UUID]
 
 DeviceRef = tuple[UUID, UUID, UUID]
 """(account id, license id, device id)."""
+
+Newcomer = tuple[UUID, UUID, UUID, int, int]
+"""(account id, license id, device id, the license's version, its slack in seconds): see `Reader.still_full`."""
 
 
 class StoredKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,16 +76,20 @@ class Reader:
         self._found_before: dict[bytes, bytes] = {}
         self._finder: Batcher[bytes, LicenseRef | None] = Batcher(self._find_all)
         self._licenses: Batcher[LicenseRef, License | None] = Batcher(self._read_all)
+        self._newcomers: Batcher[Newcomer, bool] = Batcher(self._still_full_all, in_flight=1)
 
-    def known(self, digests: Sequence[bytes]) -> LicenseRef | None:
-        """The license of a key that was found before and is remembered."""
+    def known(self, digests: Sequence[bytes]) -> bytes | None:
+        """The license of a key that was found before and is remembered: the ids of account and license, 16 bytes each.
+
+        To most who ask they are enough; to make UUIDs of them took longer than the look-up.
+        """
         for digest in digests:
             if (ids := self._found.get(digest)) is not None:
-                return UUID(bytes=ids[:16]), UUID(bytes=ids[16:])
+                return ids
         for digest in digests:
             if (ids := self._found_before.get(digest)) is not None:
                 self._remember(digest, ids)
-                return UUID(bytes=ids[:16]), UUID(bytes=ids[16:])
+                return ids
         return None
 
     async def find(self, digests: Sequence[bytes]) -> LicenseRef | None:
@@ -89,8 +97,8 @@ class Reader:
 
         Remembered, since a key is never moved to another license; that a key is unknown is not.
         """
-        if (ref := self.known(digests)) is not None:
-            return ref
+        if (ids := self.known(digests)) is not None:
+            return ref_of(ids)
         for digest in digests:
             if (ref := await self._finder.ask(digest)) is not None:
                 self._remember(digest, ref[0].bytes + ref[1].bytes)
@@ -99,6 +107,15 @@ class Reader:
 
     async def license(self, ref: LicenseRef) -> License | None:
         return await self._licenses.ask(ref)
+
+    def still_full(self, license: License, device_id: bytes) -> Awaitable[bool]:
+        """Whether a license that the ledger found full would be found so again for a device, by the bytes of its id.
+
+        All that a refusal rests on besides the version is read: that there is no such device, and the ends of leases
+        and of the license.
+        """
+        slack, device = slack_s(license.terms.lease_s), UUID(bytes=device_id)
+        return self._newcomers.ask((license.account_id, license.id, device, license.version, slack))
 
     async def devices(self, ref: LicenseRef, *, states: Sequence[DeviceState], after: UUID, limit: int) -> list[Device]:
         """A page of a license's devices in the order of their ids."""
@@ -154,6 +171,18 @@ class Reader:
         rows = await fetch(self._pool, _SQL["read_licenses"], *columns(refs, 2))
         found = {(license.account_id, license.id): license for license in map(license_of, rows)}
         return [found.get(ref) for ref in refs]
+
+    async def _still_full_all(self, newcomers: Sequence[Newcomer]) -> list[bool]:
+        rows = await fetch(self._pool, _SQL["no_longer_full"], *columns(newcomers, 5))
+        answers = [True] * len(newcomers)
+        for row in rows:
+            answers[row["number"] - 1] = False
+        return answers
+
+
+def ref_of(ids: bytes) -> LicenseRef:
+    """By the 32 bytes of both ids."""
+    return UUID(bytes=ids[:16]), UUID(bytes=ids[16:])
 
 
 def _holder_of(row: asyncpg.Record) -> Holder:

@@ -7,7 +7,7 @@
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -43,7 +43,9 @@ _LOCK, _LOCK_FREE = _SQL["lock"], _SQL["lock"] + " SKIP LOCKED"
 FREED_LIMIT = 256
 """At most so many ended leases of one full license are freed by one batch."""
 
-Key = tuple[UUID, UUID]
+Ref = tuple[UUID, UUID]
+"""(account id, license id)."""
+
 TokenKey = tuple[UUID, UUID, UUID]
 """(account id, license id, token id)."""
 
@@ -58,10 +60,11 @@ class LicenseNotFoundError(LookupError):
 
 @dataclass(slots=True)
 class Held:
-    """One license of the batch as the commands move it, and what is to be written for it."""
+    """One license of the batch as its commands move it, and what is to be written for it."""
 
     license: License
     base_version: int
+    commands: list[Command]
     devices: dict[UUID, Device] = field(default_factory=dict)
     seen: dict[UUID, Device] = field(default_factory=dict)
     changed: dict[UUID, Device] = field(default_factory=dict)
@@ -89,13 +92,14 @@ async def transact(connection: Connection, commands: Sequence[Command], *, wait:
 
     Raises `OutcomeUnknownError` at COMMIT and whatever asyncpg raises before; then nothing was changed.
     """
+    of_licenses = _by_license(commands)
     await connection.execute("BEGIN")
     try:
-        held = await _lock(connection, commands, wait=wait)
+        held = await _lock(connection, of_licenses, wait=wait)
         if not held:
             await connection.execute("ROLLBACK")
             return Outcome([None] * len(commands), [], None)
-        now, reap_not_before = await _read(connection, held, commands)
+        now, reap_not_before = await _read(connection, held.values())
         tokens = await _read_tokens(connection, commands)
         decisions, uses = _decide_all(held, tokens, commands, now, reap_not_before)
         wrote = await _write(connection, held.values(), uses, now)
@@ -106,45 +110,48 @@ async def transact(connection: Connection, commands: Sequence[Command], *, wait:
     return Outcome(decisions, [one.change() for one in held.values()], now)
 
 
-async def _lock(connection: Connection, commands: Sequence[Command], *, wait: bool) -> dict[Key, Held]:
-    wanted = {(command.account_id, command.license_id) for command in commands}
-    rows = await connection.fetch(_LOCK if wait else _LOCK_FREE, *columns(wanted, 2))
-    licenses = [license_of(row) for row in rows]
-    return {(one.account_id, one.id): Held(one, one.version) for one in licenses}
+def _by_license(commands: Sequence[Command]) -> dict[Ref, list[Command]]:
+    found: dict[Ref, list[Command]] = {}
+    for command in commands:
+        found.setdefault((command.account_id, command.license_id), []).append(command)
+    return found
 
 
-async def _read(
-    connection: Connection, held: dict[Key, Held], commands: Sequence[Command]
-) -> tuple[datetime, datetime | None]:
+async def _lock(connection: Connection, of_licenses: dict[Ref, list[Command]], *, wait: bool) -> dict[Ref, Held]:
+    refs = list(of_licenses)
+    rows = await connection.fetch(_LOCK if wait else _LOCK_FREE, *columns(refs, 2))
+    locked = [refs[row["place"] - 1] for row in rows]
+    licenses = map(license_of, rows, locked)
+    return {ref: Held(one, one.version, of_licenses[ref]) for ref, one in zip(locked, licenses, strict=True)}
+
+
+async def _read(connection: Connection, held: Collection[Held]) -> tuple[datetime, datetime | None]:
     """Read the devices; returns now and the moment before which silence ends no long lease."""
-    named = {
-        (command.account_id, command.license_id, command.device_id)
-        for command in commands
-        if isinstance(command, DeviceCommand) and (command.account_id, command.license_id) in held
-    }
-    rows = await connection.fetch(_SQL["read"], *columns(named, 3), *columns(_crowded(held, commands), 3))
+    named = [(one, command) for one in held for command in one.commands if isinstance(command, DeviceCommand)]
+    crowded = [(one, count) for one in held if (count := _lacking(one)) > 0]
+    rows = await connection.fetch(
+        _SQL["read"],
+        *columns([(command.account_id, command.license_id, command.device_id) for _, command in named], 3),
+        *columns([(one.license.account_id, one.license.id, count) for one, count in crowded], 3),
+    )
     for row in rows:
         if row["id"] is not None:
-            device = device_of(row)
-            held[device.account_id, device.license_id].devices[device.id] = device
+            one = named[row["named"] - 1][0] if row["named"] else crowded[row["crowded"] - 1][0]
+            device = device_of(row, (one.license.account_id, one.license.id))
+            one.devices[device.id] = device
     return rows[0]["now"], rows[0]["not_before"]
 
 
-def _crowded(held: dict[Key, Held], commands: Sequence[Command]) -> list[tuple[UUID, UUID, int]]:
-    """The licenses that may lack seats for this batch, and how many ended leases could be in the way.
+def _lacking(one: Held) -> int:
+    """How many ended leases may be in the way of the license's commands.
 
     Counted are all commands, not only the seekers: each other one may keep a lease that had ended. The limit is the
     lowest that the batch will have.
     """
-    seekers = {(command.account_id, command.license_id) for command in commands if _may_take(command)}
-    asked = Counter((command.account_id, command.license_id) for command in commands)
-    limits = {key: held[key].license.seats_limit for key in seekers & held.keys()}
-    for command in commands:
-        key = (command.account_id, command.license_id)
-        if isinstance(command, Resize) and key in limits:
-            limits[key] = min(limits[key], command.seats)
-    lacking = ((key, held[key].license.seats_used + asked[key] - limit) for key, limit in limits.items())
-    return [(*key, min(count, FREED_LIMIT)) for key, count in lacking if count > 0]
+    if not any(map(_may_take, one.commands)):
+        return 0
+    limit = min([one.license.seats_limit, *(command.seats for command in one.commands if isinstance(command, Resize))])
+    return min(one.license.seats_used + len(one.commands) - limit, FREED_LIMIT)
 
 
 def _may_take(command: Command) -> bool:
@@ -164,7 +171,7 @@ async def _read_tokens(connection: Connection, commands: Sequence[Command]) -> d
 
 
 def _decide_all(
-    held: dict[Key, Held],
+    held: dict[Ref, Held],
     tokens: dict[TokenKey, ActivationToken],
     commands: Sequence[Command],
     now: datetime,
@@ -206,7 +213,7 @@ def _apply(one: Held, command: Command, decision: Decision) -> None:
         one.seen[decision.answer.device.id] = decision.answer.device
 
 
-async def _write(connection: Connection, held: Sequence[Held] | Any, uses: Counter[TokenKey], now: datetime) -> bool:
+async def _write(connection: Connection, held: Collection[Held], uses: Counter[TokenKey], now: datetime) -> bool:
     """Write what changed; False when nothing did."""
     moved = [device for one in held if not one.events for device in one.changed.values()]
     eventful = [one for one in held if one.events]

@@ -210,10 +210,15 @@ def device_id(license_id: UUID, fingerprint: str) -> UUID:
 
     Being derived, it makes a second active device per (license, fingerprint) impossible by primary key.
     """
-    digest = bytearray(sha256(license_id.bytes + fingerprint.encode()).digest()[:16])
+    return UUID(bytes=device_id_of(license_id.bytes, fingerprint))
+
+
+def device_id_of(license_id: bytes, fingerprint: str) -> bytes:
+    """The same, each id by its 16 bytes."""
+    digest = bytearray(sha256(license_id + fingerprint.encode()).digest()[:16])
     digest[6] = (digest[6] & 0x0F) | 0x80
     digest[8] = (digest[8] & 0x3F) | 0x80
-    return UUID(bytes=bytes(digest))
+    return bytes(digest)
 
 
 # --- Commands -------------------------------------------------------------------------------------------------

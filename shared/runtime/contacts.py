@@ -40,6 +40,10 @@ class Contacts:
         """
         return self._projection.contact_of(ids, generation, counter)
 
+    def all_asked(self, contacts: Sequence[tuple[bytes, int, int]]) -> Awaitable[list[Seen]]:
+        """The same of many at once: (ids, generation, counter) of each."""
+        return self._projection.contacts_of(contacts)
+
     async def read(self, seen: Seen, ids: bytes, generation: int = 0, counter: int = 0) -> Seen:
         """What Redis says of a device that it did not know, once Postgres told it.
 
@@ -57,14 +61,16 @@ class Contacts:
         seen = await self.asked(ids, generation, counter)
         return seen if seen.known else await self.read(seen, ids, generation, counter)
 
-    async def standing(self, ref: LicenseRef) -> tuple[Standing | None, License | None]:
-        """How the license stands: by Redis, or where it does not know by Postgres; None twice for an unknown one."""
-        if (standing := await self._projection.standing(*ref)) is not None:
-            return standing, None
+    def standing(self, ids: bytes) -> Awaitable[Standing | None]:
+        """How a license stands by Redis. `ids` are those of account and license, 16 bytes each."""
+        return self._projection.standing_of(ids)
+
+    async def license(self, ref: LicenseRef) -> License | None:
+        """A license that Redis did not know: it is told."""
         license = await self._reader.license(ref)
         if license is not None:
             await self._projection.fill([Change(license=license, base_version=license.version)])
-        return None, license
+        return license
 
     def _could_be_yes(self, standing: Standing | None, asker: Asker) -> bool:
         """Whether Redis might say yes if it knew the device, and Postgres did not just say no."""

@@ -75,4 +75,4 @@ def held_until_s(license: License, device: Device, now_s: float) -> int:
 
 def next_heartbeat_s(interval_s: int) -> int:
     """The interval with ±20 % jitter, so that devices which began together do not stay together."""
-    return max(1, round(interval_s * (1 - JITTER + 2 * JITTER * random.random())))  # noqa: S311 - jitter, no secret
+    return round(interval_s * (1 - JITTER + 2 * JITTER * random.random())) or 1  # noqa: S311 - jitter, no secret

@@ -40,6 +40,9 @@ from shared.signing.seal import TrailStamp
 from shared.signing.secrets import MasterSecrets, Purpose
 from shared.web.limits import Limits
 
+LEDGER_WAIT_S = 0.4
+"""So long a command may take in the ledger; under overload, what would take longer is refused at once."""
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings that every service takes; one that needs more adds its own section."""
@@ -147,7 +150,8 @@ def _build(settings: Settings, pool: Pool, redis: RedisConnection, on_commit: Ca
         await projection.push(changes)
 
     metrics = Metrics(CollectorRegistry())
-    ledger = Ledger(pool, after_commit=after_commit)
+    refused = metrics.counter("ledger_refused", "Commands that the ledger had no room for (503).")
+    ledger = Ledger(pool, after_commit=after_commit, wait_s=LEDGER_WAIT_S, on_refused=refused.inc)
     return Resources(
         pool=pool,
         clock=clock,

@@ -12,7 +12,7 @@ _FROM_URL = bytes.maketrans(b"-_+/=", b"+/***")
 
 def encode(data: bytes) -> bytes:
     """The unpadded text, as ASCII bytes."""
-    return binascii.b2a_base64(data, newline=False).translate(_TO_URL).rstrip(b"=")
+    return binascii.b2a_base64(data, newline=False).translate(_TO_URL, b"=")
 
 
 def decode(text: bytes) -> bytes | None:

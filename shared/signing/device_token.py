@@ -20,7 +20,8 @@ PREFIX = "skd1."
 
 _BODY = struct.Struct(f">{KEY_ID_LENGTH}s48sI")
 _MAC_BYTES = 18
-_TEXT_LENGTH = len(PREFIX) + (_BODY.size + _MAC_BYTES) * 4 // 3
+_TOKEN = struct.Struct(f"{_BODY.format}{_MAC_BYTES}s")
+_TEXT_LENGTH = len(PREFIX) + _TOKEN.size * 4 // 3
 
 
 class DeviceClaims:
@@ -51,8 +52,8 @@ class DeviceClaims:
     @property
     def device_text(self) -> str:
         """The device's id as it is written."""
-        digits = self.ids[32:].hex()
-        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+        pairs = self.ids[32:].hex("-", 2)
+        return f"{pairs[:4]}{pairs[5:29]}{pairs[30:34]}{pairs[35:]}"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, DeviceClaims) and (self.ids, self.generation) == (other.ids, other.generation)
@@ -89,20 +90,16 @@ class DeviceTokens:
         token = base64url.decode(text[len(PREFIX) :].encode())
         if token is None:
             return None
-        body = token[: _BODY.size]
-        mac = self._macs.get(body[:KEY_ID_LENGTH])
-        if mac is None or not constant_time.bytes_eq(_mac(mac, body), token[_BODY.size :]):
+        key_id, ids, generation, told = _TOKEN.unpack(token)
+        mac = self._macs.get(key_id)
+        if mac is None or not constant_time.bytes_eq(_mac(mac, token[: _BODY.size]), told):
             return None
-        return _claims(body)
+        claims = DeviceClaims.__new__(DeviceClaims)
+        claims.ids, claims.generation = ids, generation
+        return claims
 
 
 def _mac(prepared: HMAC, body: bytes) -> bytes:
     mac = prepared.copy()
     mac.update(body)
     return mac.finalize()[:_MAC_BYTES]
-
-
-def _claims(body: bytes) -> DeviceClaims:
-    claims = DeviceClaims.__new__(DeviceClaims)
-    _, claims.ids, claims.generation = _BODY.unpack(body)
-    return claims

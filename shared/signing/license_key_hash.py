@@ -32,6 +32,11 @@ class LicenseKeyHasher:
         key_id, mac = self._macs[0]
         return KeyDigest(key_id=key_id, digest=_mac(mac, _encoded(canonical)))
 
+    def digests(self, canonical: str) -> list[bytes]:
+        """The digests of `candidates` alone."""
+        text = _encoded(canonical)
+        return [_mac(mac, text) for _, mac in self._macs]
+
     def candidates(self, canonical: str) -> list[KeyDigest]:
         """The digests to look for, under every pepper, the current one first."""
         text = _encoded(canonical)

@@ -26,13 +26,13 @@ def reply(answer: object, status: int = 200) -> web.Response:
 
 def rfc3339(moment: datetime | float) -> str:
     """A time on the wire, to the second, rounded down: 2026-11-22T09:30:00Z. Floats are seconds since 1970."""
-    return _second(int(moment) if isinstance(moment, int | float) else int(moment.timestamp()))
+    return _second(int(moment.timestamp() if isinstance(moment, datetime) else moment))
 
 
 @lru_cache(maxsize=8192)
 def _second(seconds: int) -> str:
     """Answers of one moment share their times, so most are found written already."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}Z"
 
 
 def license_problem(request: web.Request, code: Code, license: License | None, **members: Any) -> web.Response:

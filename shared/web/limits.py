@@ -10,7 +10,6 @@ Rules:
 
 import math
 from enum import StrEnum
-from uuid import UUID
 
 from shared.runtime.metrics import Metrics
 from shared.runtime.sections import Limits as Settings
@@ -89,13 +88,13 @@ class LedgerRequests:
         self._by_account = by_account
         self._refusals = refusals
 
-    async def admit(self, account_id: UUID, license_id: UUID) -> None:
-        """Raises `ThrottledError`."""
+    async def admit(self, ids: bytes) -> None:
+        """`ids` are those of account and license, 16 bytes each. Raises `ThrottledError`."""
         if self._by_license is not None:
-            key = keys.license_rate_key(account_id.bytes + license_id.bytes)
+            key = keys.license_rate_key(ids)
             self._refusals.check(Side.LICENSE, await self._by_license.take(key))
         if self._by_account is not None:
-            key = keys.account_rate_key(account_id.bytes)
+            key = keys.account_rate_key(ids[:16])
             self._refusals.check(Side.ACCOUNT, await self._by_account.take(key))
 
 

@@ -118,6 +118,27 @@ async def test_one_that_cannot_be_read_fails_alone_and_says_what_is_wrong(platfo
         assert f"`{field}`" in answer["detail"] if field else "object" in answer["detail"]
 
 
+REPEATED = [
+    '{"deviceToken": TOKEN, "deviceToken": TOKEN}',
+    '{"deviceToken": TOKEN, "nonce": "a:b", "nonce": "c"}',
+    '{"deviceToken": TOKEN, "nonce": "\\u003a", "nonce": "\\u003a"}',
+    '{"deviceToken": TOKEN, "unknown": 1, "unknown": "a:b"}',
+]
+
+
+@pytest.mark.parametrize("repeated", REPEATED)
+async def test_one_in_which_a_member_stands_twice_fails_alone(platform: Platform, repeated: str) -> None:
+    (seat,) = await fleet(platform, await (await platform.vendor()).license(), 1)
+    until = '{"deviceToken": TOKEN, "validUntil": "2100-01-01T00:00:00Z", "nonce": "a:b"}'
+    data = f'{{"heartbeats": [{until}, {repeated}, {until}]}}'.replace("TOKEN", json.dumps(seat["deviceToken"]))
+
+    answers = (await platform.api.post("/v1/heartbeats", data=data.encode())).ok()["answers"]
+
+    assert [answer["status"] for answer in answers] == [200, 400, 200]
+    assert answers[1]["code"] == "REQUEST_INVALID"
+    assert [answers[at]["nonce"] for at in (0, 2)] == ["a:b", "a:b"]
+
+
 async def test_the_header_speaks_for_none_of_a_fleet(platform: Platform) -> None:
     (seat,) = await fleet(platform, await (await platform.vendor()).license(), 1)
 

@@ -7,8 +7,9 @@ from datetime import timedelta
 import pytest
 
 from shared.batching import OverloadedError
-from shared.ledger.connections import UnavailableError
-from shared.licensing.model import Activate, Change, Decision, Extend, device_id
+from shared.ledger.connections import Connection, UnavailableError
+from shared.ledger.transaction import Outcome, transact
+from shared.licensing.model import Activate, Change, Command, Decision, Extend, device_id
 from tests.builders import (
     add_license,
     add_licenses,
@@ -43,6 +44,30 @@ async def test_commands_on_other_licenses_are_answered_while_a_held_one_waits(da
         await transaction.rollback()
         decisions = await asyncio.gather(*waiting)
     assert [decision.license.seats_used for decision in decisions] == [1, 2, 3]
+
+
+async def test_commands_that_come_for_a_license_that_is_waited_for_wait_with_those_before(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ref = await add_license(database, seats=50)
+    asked: list[tuple[int, bool]] = []
+
+    async def noting(connection: Connection, commands: Sequence[Command], *, wait: bool) -> Outcome:
+        asked.append((len(commands), wait))
+        return await transact(connection, commands, wait=wait)
+
+    monkeypatch.setattr("shared.ledger.ledger.transact", noting)
+    async with owner(database) as holder, open_ledger(database) as ledger:
+        async with holder.transaction():
+            await holder.execute("SELECT 1 FROM license FOR UPDATE")
+            waiting = [asyncio.create_task(ledger.submit(ask(Activate, "first", ref=ref)))]
+            await asyncio.sleep(0.2)
+            waiting += [asyncio.create_task(ledger.submit(ask(Activate, name, ref=ref))) for name in names(20)]
+            await asyncio.sleep(0.1)
+        decisions = await asyncio.gather(*waiting)
+        await ledger.submit(ask(Activate, "last", ref=ref))
+    assert [decision.license.seats_used for decision in decisions] == list(range(1, 22))
+    assert asked == [(1, False), (1, True), (20, True), (1, False)]
 
 
 async def test_the_clock_is_read_after_the_wait_for_the_lock(database: Database) -> None:

@@ -1,17 +1,20 @@
 """Each service as a process of its own: settings, probes, logs, and how it ends."""
 
 import asyncio
+import base64
 import json
 import os
 import socket
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
 
 from shared.licensing.model import Suspend
+from shared.signing.device_token import DeviceClaims, DeviceTokens
 from shared.signing.license_key_hash import LicenseKeyHasher
 from shared.signing.secrets import MasterSecrets
 from tests.conftest import Database
@@ -242,6 +245,9 @@ async def test_a_service_waits_for_the_migrations(
 
 async def test_a_service_starts_while_postgres_and_redis_are_away(services: Services, vendor: Vendor) -> None:
     grant = await vendor.license()
+    ours = DeviceTokens(MasterSecrets({"k1": base64.b64decode(MASTER_SECRET)}, "k1")).issue(
+        DeviceClaims(account=uuid4(), license=uuid4(), device=uuid4(), generation=1)
+    )
     nowhere = f"{services.folder}/nowhere"
     changes = {
         "postgres": {"dsn": f"postgresql://app:hunter2@/x?host={nowhere}"},
@@ -258,6 +264,9 @@ async def test_a_service_starts_while_postgres_and_redis_are_away(services: Serv
         assert (await api.validate(mistyped(grant.key))).refusal == (401, "LICENSE_KEY_INVALID")
     async with open_api(heartbeat.url) as api:
         assert (await api.heartbeat("forged")).refusal == (401, "TOKEN_INVALID")
+        assert (await api.heartbeat(ours)).refusal == (503, "OVERLOADED")
+        fleet = await api.ask("POST", "/v1/heartbeats", {"heartbeats": [{"deviceToken": t} for t in ("forged", ours)]})
+        assert [answer["code"] for answer in fleet.ok()["answers"]] == ["TOKEN_INVALID", "OVERLOADED"]
     assert (await activation.stop(), await heartbeat.stop()) == (0, 0)
     assert "hunter2" not in activation.printed + heartbeat.printed
 

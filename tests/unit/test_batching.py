@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from shared.batching import Batcher, GroupLoop, OverloadedError
+from shared.batching.pace import Pace
 
 
 class Served:
@@ -123,6 +124,66 @@ async def test_draining_waits_for_what_is_queued_and_what_is_served() -> None:
     assert served.running == 0
 
 
+async def test_a_loop_counts_what_waits_and_what_is_served() -> None:
+    served = Served()
+    loop = group(served, limit=2)
+    put_all(loop, [1, 2, 3])
+    assert len(loop) == 3
+    await settle()
+    assert (served.batches, len(loop)) == ([[1, 2]], 3)
+    served.release.set()
+    await loop.drain()
+    assert len(loop) == 0
+
+
+async def test_what_came_last_can_be_taken_back_while_it_waits() -> None:
+    served = Served()
+    loop = group(served, limit=2)
+    put_all(loop, [1, 2, 3, 4, 5])
+    await settle()
+    assert loop.take_back(2) == [5, 4]
+    assert loop.take_back(9) == [3]
+    served.release.set()
+    await loop.drain()
+    assert served.batches == [[1, 2]]
+
+
+# --- The pace -------------------------------------------------------------------------------------------------
+
+
+def pace(*batches: tuple[int, float], wait_s: float = 0.5) -> Pace:
+    """A pace of at most 4096, after two lanes served batches of so many in so many seconds."""
+    made = Pace(wait_s=wait_s, most=4096)
+    for count, seconds in batches:
+        made.saw(count, seconds, abreast=2)
+    return made
+
+
+def test_there_is_room_for_as_many_as_are_served_in_time() -> None:
+    assert pace((100, 0.25)).room == 400
+    assert pace((100, 0.25), wait_s=1.0).room == 800
+
+
+def test_nothing_is_refused_by_a_server_that_was_never_slow() -> None:
+    assert pace().room == 4096
+    assert pace((1, 0.002), (200, 0.05), (40, 0.099)).room == 4096
+
+
+def test_few_that_took_long_tell_nothing() -> None:
+    assert pace((1, 3.0), (31, 3.0)).room == 4096
+
+
+def test_the_slowest_server_is_given_enough_to_show_that_it_recovered() -> None:
+    assert pace((256, 60.0)).room == 64
+    assert pace((256, 60.0), (32, 0.01)).room == 3200
+    assert pace((256, 60.0), (64, 0.005)).room == 4096
+
+
+def test_a_small_quick_batch_proves_only_what_it_did() -> None:
+    assert pace((100, 0.25), (1, 0.005)).room == 400
+    assert pace((100, 0.25), (5, 0.01)).room == 500
+
+
 # --- Asking ---------------------------------------------------------------------------------------------------
 
 
@@ -152,9 +213,9 @@ async def test_each_asker_gets_the_answer_to_its_own_key() -> None:
 async def test_those_who_ask_the_same_share_one_answer() -> None:
     doubled = Doubled()
     batcher = Batcher(doubled)
-    asking = [asyncio.create_task(batcher.ask(7)) for _ in range(3)]
+    asking = [batcher.ask(7) for _ in range(3)]
     await settle()
-    asking.append(asyncio.create_task(batcher.ask(7)))
+    asking.append(batcher.ask(7))
     await settle()
     doubled.release.set()
     assert await asyncio.gather(*asking) == [14] * 4
@@ -173,7 +234,7 @@ async def test_an_answer_is_not_kept_for_those_who_ask_later() -> None:
 async def test_an_asker_that_goes_away_takes_nobodys_answer_along() -> None:
     doubled = Doubled()
     batcher = Batcher(doubled)
-    leaving, staying = asyncio.create_task(batcher.ask(7)), asyncio.create_task(batcher.ask(7))
+    leaving, staying = batcher.ask(7), batcher.ask(7)
     await settle()
     leaving.cancel()
     await settle()
@@ -194,7 +255,7 @@ async def test_a_failed_batch_fails_for_all_who_asked_and_for_no_later_one() -> 
 async def test_an_overloaded_batcher_refuses_new_keys_and_shares_those_it_has() -> None:
     doubled = Doubled()
     batcher = Batcher(doubled, capacity=1)
-    first, same = asyncio.create_task(batcher.ask(1)), asyncio.create_task(batcher.ask(1))
+    first, same = batcher.ask(1), batcher.ask(1)
     await asyncio.sleep(0)
     with pytest.raises(OverloadedError):
         await batcher.ask(2)

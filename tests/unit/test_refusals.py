@@ -6,10 +6,10 @@ from uuid import UUID
 import pytest
 
 from shared.licensing.codes import Code
-from shared.licensing.model import Reason, Refused
+from shared.licensing.model import Approval, Reason, Refused
 from shared.seats import refusals
-from shared.seats.refusals import LIFE_S, Asker, Refusals
-from tests.builders import make_license
+from shared.seats.refusals import FULL_LIFE_S, LIFE_S, Asker, FullLicenses, Refusals, Wish
+from tests.builders import make_license, make_terms
 
 LOST = Refused(code=Code.LEASE_LOST, reason=Reason.IDLE)
 LICENSE = make_license(version=7)
@@ -80,3 +80,57 @@ def test_the_oldest_refusals_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     for asker in askers:
         kept.keep(asker, LICENSE, LOST)
     assert [kept.find(asker, 7) for asker in askers] == [None, (LICENSE, LOST), (LICENSE, LOST)]
+
+
+# --- Full licenses ----------------------------------------------------------------------------------------------
+
+FULL = Refused(code=Code.DEVICE_LIMIT_EXCEEDED)
+
+
+WISH: Wish = (bytes(32), "2", ("export",))
+
+
+def found_full() -> FullLicenses:
+    full = FullLicenses()
+    full.keep(WISH, LICENSE, FULL)
+    return full
+
+
+def test_a_license_that_was_full_is_known_to_who_asks_the_same() -> None:
+    assert found_full().find(WISH) == LICENSE
+
+
+@pytest.mark.parametrize(
+    "wish", [(bytes(31) + b"x", *WISH[1:]), (WISH[0], None, WISH[2]), (*WISH[:2], ()), (*WISH[:2], ("import",))]
+)
+def test_who_asks_otherwise_is_for_the_ledger(wish: Wish) -> None:
+    assert found_full().find(wish) is None
+
+
+def test_where_devices_are_allowed_one_by_one_nothing_is_kept() -> None:
+    full = FullLicenses()
+    full.keep(WISH, make_license(terms=make_terms(approval=Approval.ALLOW_LIST)), FULL)
+    assert full.find(WISH) is None
+
+
+def test_only_the_want_of_a_seat_is_kept() -> None:
+    full = FullLicenses()
+    full.keep(WISH, LICENSE, Refused(code=Code.DEVICE_BLOCKED))
+    assert full.find(WISH) is None
+
+
+def test_a_full_license_is_asked_of_the_ledger_again_before_long(time: Time) -> None:
+    full = found_full()
+    time.now_s += FULL_LIFE_S - 0.01
+    assert full.find(WISH) == LICENSE
+    time.now_s += 0.01
+    assert full.find(WISH) is None
+
+
+def test_the_oldest_full_licenses_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusals, "FULL_LIMIT", 2)
+    full = FullLicenses()
+    wishes: list[Wish] = [(bytes(32), version, ()) for version in "123"]
+    for wish in wishes:
+        full.keep(wish, LICENSE, FULL)
+    assert [full.find(wish) for wish in wishes] == [None, LICENSE, LICENSE]

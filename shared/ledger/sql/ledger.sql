@@ -1,18 +1,23 @@
 -- The four steps of one batch, planned once, whatever the tables held then: see connections.py.
--- `x = ANY (ARRAY[y])` is `x = y` for which the planner has no other way than the index on x. A plain join it would
--- plan for a table of two rows as a scan of the table, and go on scanning when that has grown to millions. For the
--- same reason ended leases are found by a comparison of rows, which only the license's own index answers.
+-- `x = ANY (ARRAY[y])` on a key's first column leaves the planner no other way than an index that begins with x. A plain
+-- join it would plan for a table of two rows as a scan of the table, and go on scanning when that has grown to millions.
+-- The key's other columns are plain: of several such conditions Postgres 16 and older keep the first alone, where the
+-- table is small, and then read all that an account has. Where another index begins with the same column, a comparison
+-- of rows makes the key's own the cheaper one; and ended leases are found by one that only the license's own index
+-- answers.
 
 -- name: lock
 -- Lock the licenses in the order of their ids, so that two batches never wait for each other in a ring. With SKIP LOCKED
 -- added, those that another transaction holds are left out.
-SELECT l.account_id, l.id, l.status, l.seats_limit, l.seats_allowed, l.seats_used, l.devices_pending, l.version,
+SELECT wanted.place, l.status, l.seats_limit, l.seats_allowed, l.seats_used, l.devices_pending, l.version,
        l.expires_at, l.activations_began_at, l.activations_count, l.releases_began_at, l.releases_count, p.kind,
        p.lease_s, p.offline_grace_s, p.heartbeat_interval_s, p.approval, p.rules, pr.code AS product_code
-FROM unnest($1::uuid[], $2::uuid[]) AS wanted (account_id, id)
-JOIN license l ON l.account_id = ANY (ARRAY[wanted.account_id]) AND l.id = ANY (ARRAY[wanted.id])
-JOIN policy p ON p.account_id = ANY (ARRAY[l.account_id]) AND p.id = ANY (ARRAY[l.policy_id])
-JOIN product pr ON pr.account_id = ANY (ARRAY[p.account_id]) AND pr.id = ANY (ARRAY[p.product_id])
+FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS wanted (account_id, id, place)
+JOIN license l ON l.account_id = ANY (ARRAY[wanted.account_id]) AND l.id = wanted.id
+JOIN policy p ON p.account_id = ANY (ARRAY[l.account_id]) AND p.id = l.policy_id
+    AND (p.account_id, p.id) >= (l.account_id, l.policy_id)
+JOIN product pr ON pr.account_id = ANY (ARRAY[p.account_id]) AND pr.id = p.product_id
+    AND (pr.account_id, pr.id) >= (p.account_id, p.product_id)
 ORDER BY l.id
 FOR UPDATE OF l;
 
@@ -24,25 +29,24 @@ WITH moment AS MATERIALIZED (
     FROM (SELECT ledger_clock() AS now) AS m
     LEFT JOIN reaping r ON r.account_id = '00000000-0000-0000-0000-000000000000'
 )
-SELECT moment.now, moment.not_before, d.account_id, d.license_id, d.id, d.fingerprint, d.name, d.state, d.generation, d.approved,
-       d.activated_at, d.last_contact_at, d.lease_expires_at, d.announced_lease_end, d.ended_at, d.ended_reason,
-       d.reset_at, d.nonce, d.counter,
-       d.clone_suspected_at, d.offline_until
+SELECT moment.now, moment.not_before, d.named, d.crowded, d.id, d.fingerprint, d.name, d.state, d.generation,
+       d.approved, d.activated_at, d.last_contact_at, d.lease_expires_at, d.announced_lease_end, d.ended_at,
+       d.ended_reason, d.reset_at, d.nonce, d.counter, d.clone_suspected_at, d.offline_until
 FROM moment
 LEFT JOIN (
-    SELECT named.account_id, named.license_id, named.id, named.fingerprint, named.name, named.state,
+    SELECT wanted.place AS named, NULL::bigint AS crowded, named.id, named.fingerprint, named.name, named.state,
            named.generation, named.approved, named.activated_at, named.last_contact_at, named.lease_expires_at,
            named.announced_lease_end, named.ended_at, named.ended_reason, named.reset_at, named.nonce, named.counter,
            named.clone_suspected_at, named.offline_until
-    FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS wanted (account_id, license_id, id)
-    JOIN device named ON named.account_id = ANY (ARRAY[wanted.account_id])
-        AND named.license_id = ANY (ARRAY[wanted.license_id]) AND named.id = ANY (ARRAY[wanted.id])
+    FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) WITH ORDINALITY AS wanted (account_id, license_id, id, place)
+    JOIN device named ON named.account_id = ANY (ARRAY[wanted.account_id]) AND named.license_id = wanted.license_id
+        AND named.id = wanted.id
     UNION ALL
-    SELECT oldest.account_id, oldest.license_id, oldest.id, oldest.fingerprint, oldest.name, oldest.state,
+    SELECT NULL, crowded.place, oldest.id, oldest.fingerprint, oldest.name, oldest.state,
            oldest.generation, oldest.approved, oldest.activated_at, oldest.last_contact_at, oldest.lease_expires_at,
            oldest.announced_lease_end, oldest.ended_at, oldest.ended_reason, oldest.reset_at, oldest.nonce, oldest.counter,
            oldest.clone_suspected_at, oldest.offline_until
-    FROM unnest($4::uuid[], $5::uuid[], $6::int[]) AS crowded (account_id, license_id, lacking)
+    FROM unnest($4::uuid[], $5::uuid[], $6::int[]) WITH ORDINALITY AS crowded (account_id, license_id, lacking, place)
     CROSS JOIN LATERAL (
         SELECT e.*
         FROM device e
@@ -58,7 +62,7 @@ LEFT JOIN (
 SELECT t.account_id, t.license_id, t.id, t.expires_at, t.max_uses, t.uses, t.revoked_at
 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS wanted (account_id, license_id, id)
 JOIN activation_token t ON t.account_id = ANY (ARRAY[wanted.account_id])
-    AND t.license_id = ANY (ARRAY[wanted.license_id]) AND t.id = ANY (ARRAY[wanted.id]);
+    AND t.license_id = wanted.license_id AND t.id = wanted.id;
 
 -- name: extend
 -- Leases that moved and nothing else: no event, so neither audit nor outbox.
@@ -67,8 +71,7 @@ SET last_contact_at = n.last_contact_at, lease_expires_at = n.lease_expires_at, 
     counter = n.counter
 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::timestamptz[], $6::bigint[])
     AS n (account_id, license_id, id, last_contact_at, lease_expires_at, counter)
-WHERE d.account_id = ANY (ARRAY[n.account_id]) AND d.license_id = ANY (ARRAY[n.license_id])
-    AND d.id = ANY (ARRAY[n.id]);
+WHERE d.account_id = ANY (ARRAY[n.account_id]) AND d.license_id = n.license_id AND d.id = n.id;
 
 -- name: write
 -- Everything a batch of events changes, in one statement.
@@ -102,7 +105,7 @@ WITH put_devices AS (
                 $28::timestamptz[], $29::timestamptz[], $30::int[], $31::timestamptz[], $32::int[])
         AS n (account_id, id, status, seats_limit, seats_allowed, seats_used, devices_pending, version,
               expires_at, activations_began_at, activations_count, releases_began_at, releases_count)
-    WHERE l.account_id = ANY (ARRAY[n.account_id]) AND l.id = ANY (ARRAY[n.id])
+    WHERE l.account_id = ANY (ARRAY[n.account_id]) AND l.id = n.id
 ), put_audit AS (
     INSERT INTO audit (account_id, license_id, version, at, actor, event, device_id, generation, reason, seats_limit,
                        seats_used, seats_allowed)
@@ -121,5 +124,4 @@ FROM unnest($33::uuid[], $34::uuid[], $35::bigint[], $44::text[]) AS n (account_
 UPDATE activation_token t
 SET uses = t.uses + n.uses
 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::int[]) AS n (account_id, license_id, id, uses)
-WHERE t.account_id = ANY (ARRAY[n.account_id]) AND t.license_id = ANY (ARRAY[n.license_id])
-    AND t.id = ANY (ARRAY[n.id]);
+WHERE t.account_id = ANY (ARRAY[n.account_id]) AND t.license_id = n.license_id AND t.id = n.id;

@@ -10,9 +10,11 @@ SELECT l.account_id, l.id, l.status, l.seats_limit, l.seats_allowed, l.seats_use
        l.expires_at, l.activations_began_at, l.activations_count, l.releases_began_at, l.releases_count, p.kind,
        p.lease_s, p.offline_grace_s, p.heartbeat_interval_s, p.approval, p.rules, pr.code AS product_code
 FROM unnest($1::uuid[], $2::uuid[]) AS wanted (account_id, id)
-JOIN license l ON l.account_id = ANY (ARRAY[wanted.account_id]) AND l.id = ANY (ARRAY[wanted.id])
-JOIN policy p ON p.account_id = ANY (ARRAY[l.account_id]) AND p.id = ANY (ARRAY[l.policy_id])
-JOIN product pr ON pr.account_id = ANY (ARRAY[p.account_id]) AND pr.id = ANY (ARRAY[p.product_id]);
+JOIN license l ON l.account_id = ANY (ARRAY[wanted.account_id]) AND l.id = wanted.id
+JOIN policy p ON p.account_id = ANY (ARRAY[l.account_id]) AND p.id = l.policy_id
+    AND (p.account_id, p.id) >= (l.account_id, l.policy_id)
+JOIN product pr ON pr.account_id = ANY (ARRAY[p.account_id]) AND pr.id = p.product_id
+    AND (pr.account_id, pr.id) >= (p.account_id, p.product_id);
 
 -- name: list_devices
 -- A page of one license's devices that hold or ask for a seat, or of all, by id.
@@ -58,11 +60,13 @@ SELECT l.account_id, l.id AS license_id, l.status, l.seats_limit, l.seats_allowe
        d.lease_expires_at, d.announced_lease_end, d.ended_at, d.ended_reason, d.reset_at, d.nonce, d.counter,
        d.clone_suspected_at, d.offline_until
 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS wanted (account_id, license_id, id)
-JOIN license l ON l.account_id = ANY (ARRAY[wanted.account_id]) AND l.id = ANY (ARRAY[wanted.license_id])
-JOIN policy p ON p.account_id = ANY (ARRAY[l.account_id]) AND p.id = ANY (ARRAY[l.policy_id])
-JOIN product pr ON pr.account_id = ANY (ARRAY[p.account_id]) AND pr.id = ANY (ARRAY[p.product_id])
+JOIN license l ON l.account_id = ANY (ARRAY[wanted.account_id]) AND l.id = wanted.license_id
+JOIN policy p ON p.account_id = ANY (ARRAY[l.account_id]) AND p.id = l.policy_id
+    AND (p.account_id, p.id) >= (l.account_id, l.policy_id)
+JOIN product pr ON pr.account_id = ANY (ARRAY[p.account_id]) AND pr.id = p.product_id
+    AND (pr.account_id, pr.id) >= (p.account_id, p.product_id)
 LEFT JOIN device d ON d.account_id = ANY (ARRAY[wanted.account_id])
-    AND d.license_id = ANY (ARRAY[wanted.license_id]) AND d.id = ANY (ARRAY[wanted.id]);
+    AND d.license_id = wanted.license_id AND d.id = wanted.id;
 
 -- name: read_holders
 -- Who holds the seats of each license: the first of its active devices by the ends of their leases. The comparison of
@@ -77,3 +81,30 @@ CROSS JOIN LATERAL (
     ORDER BY d.lease_expires_at
     LIMIT $3
 ) AS holder;
+
+-- name: no_longer_full
+-- Of licenses that were full at a version, and a device for each that asks for a seat: the numbers of those of whom the
+-- ledger might decide otherwise now. The license has moved or ended, it knows the device, or the lease that ends first is
+-- past its end and slack, and the ledger would free it. The comparison of rows is one that only the license's own index
+-- answers.
+WITH moment AS MATERIALIZED (SELECT ledger_clock() AS now)
+SELECT asked.number
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::int[])
+    WITH ORDINALITY AS asked (account_id, license_id, device_id, version, slack_s, number)
+LEFT JOIN license l ON l.account_id = ANY (ARRAY[asked.account_id]) AND l.id = asked.license_id
+    AND l.version = asked.version AND l.seats_used >= l.seats_limit
+    AND (l.expires_at IS NULL OR l.expires_at > (SELECT m.now FROM moment m))
+WHERE l.id IS NULL
+    OR EXISTS (
+        SELECT FROM device d
+        WHERE d.account_id = ANY (ARRAY[asked.account_id]) AND d.license_id = asked.license_id
+            AND d.id = asked.device_id
+    )
+    OR (
+        SELECT e.lease_expires_at <= (SELECT m.now FROM moment m) - make_interval(secs => asked.slack_s)
+        FROM device e
+        WHERE e.account_id = asked.account_id AND e.license_id = asked.license_id AND e.state = 'active'
+            AND (e.account_id, e.license_id, e.lease_expires_at) >= (asked.account_id, asked.license_id, '-infinity')
+        ORDER BY e.lease_expires_at
+        LIMIT 1
+    );

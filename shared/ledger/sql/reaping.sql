@@ -21,8 +21,9 @@ WITH moment AS MATERIALIZED (
                AND (p.lease_s < 86400 OR s.lease_expires_at <= m.now - interval '24 hours') AS due
     FROM moment m
     CROSS JOIN scanned s
-    JOIN license l ON l.account_id = ANY (ARRAY[s.account_id]) AND l.id = ANY (ARRAY[s.license_id])
-    JOIN policy p ON p.account_id = ANY (ARRAY[l.account_id]) AND p.id = ANY (ARRAY[l.policy_id])
+    JOIN license l ON l.account_id = ANY (ARRAY[s.account_id]) AND l.id = s.license_id
+    JOIN policy p ON p.account_id = ANY (ARRAY[l.account_id]) AND p.id = l.policy_id
+        AND (p.account_id, p.id) >= (l.account_id, l.policy_id)
 )
 SELECT j.account_id, j.license_id, j.id, j.generation, j.lease_expires_at, j.last_contact_at, j.customer, j.key_prefix,
        j.long, j.due, j.number = $5 AS last
@@ -50,8 +51,9 @@ WITH moment AS MATERIALIZED (
                AND s.lease_expires_at <= m.now + make_interval(secs => least(604800, p.lease_s / 10)) AS due
     FROM moment m
     CROSS JOIN scanned s
-    JOIN license l ON l.account_id = ANY (ARRAY[s.account_id]) AND l.id = ANY (ARRAY[s.license_id])
-    JOIN policy p ON p.account_id = ANY (ARRAY[l.account_id]) AND p.id = ANY (ARRAY[l.policy_id])
+    JOIN license l ON l.account_id = ANY (ARRAY[s.account_id]) AND l.id = s.license_id
+    JOIN policy p ON p.account_id = ANY (ARRAY[l.account_id]) AND p.id = l.policy_id
+        AND (p.account_id, p.id) >= (l.account_id, l.policy_id)
 )
 SELECT j.account_id, j.license_id, j.id, j.generation, j.lease_expires_at, j.last_contact_at, j.customer, j.key_prefix,
        true AS long, j.due, j.number = $5 AS last
@@ -74,8 +76,9 @@ WITH scanned AS MATERIALIZED (
 SELECT s.account_id, s.license_id, s.id, s.generation, s.lease_expires_at, s.last_contact_at, l.customer, l.key_prefix,
        p.lease_s >= 86400 AS long, p.kind = 'floating' AS due, s.number = $5 AS last
 FROM scanned s
-JOIN license l ON l.account_id = ANY (ARRAY[s.account_id]) AND l.id = ANY (ARRAY[s.license_id])
-JOIN policy p ON p.account_id = ANY (ARRAY[l.account_id]) AND p.id = ANY (ARRAY[l.policy_id])
+JOIN license l ON l.account_id = ANY (ARRAY[s.account_id]) AND l.id = s.license_id
+JOIN policy p ON p.account_id = ANY (ARRAY[l.account_id]) AND p.id = l.policy_id
+    AND (p.account_id, p.id) >= (l.account_id, l.policy_id)
 WHERE p.kind = 'floating' OR s.number = $5
 ORDER BY s.number;
 
@@ -101,8 +104,9 @@ WITH moment AS MATERIALIZED (
            ) AS due
     FROM moment m
     CROSS JOIN scanned s
-    JOIN license l ON l.account_id = ANY (ARRAY[s.account_id]) AND l.id = ANY (ARRAY[s.license_id])
-    JOIN policy p ON p.account_id = ANY (ARRAY[l.account_id]) AND p.id = ANY (ARRAY[l.policy_id])
+    JOIN license l ON l.account_id = ANY (ARRAY[s.account_id]) AND l.id = s.license_id
+    JOIN policy p ON p.account_id = ANY (ARRAY[l.account_id]) AND p.id = l.policy_id
+        AND (p.account_id, p.id) >= (l.account_id, l.policy_id)
     GROUP BY s.account_id, p.lease_s >= 86400
 )
 SELECT c.account_id AS counted_account_id, c.long, c.ended, c.due, s.lease_expires_at, s.account_id, s.license_id, s.id

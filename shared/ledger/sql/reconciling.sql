@@ -15,8 +15,10 @@ SELECT l.account_id, l.id AS license_id, l.status, l.seats_limit, l.seats_allowe
 FROM (
     SELECT n.* FROM license n WHERE (n.account_id, n.id) > ($1, $2) ORDER BY n.account_id, n.id LIMIT $3
 ) AS l
-JOIN policy p ON p.account_id = ANY (ARRAY[l.account_id]) AND p.id = ANY (ARRAY[l.policy_id])
-JOIN product pr ON pr.account_id = ANY (ARRAY[p.account_id]) AND pr.id = ANY (ARRAY[p.product_id])
+JOIN policy p ON p.account_id = ANY (ARRAY[l.account_id]) AND p.id = l.policy_id
+    AND (p.account_id, p.id) >= (l.account_id, l.policy_id)
+JOIN product pr ON pr.account_id = ANY (ARRAY[p.account_id]) AND pr.id = p.product_id
+    AND (pr.account_id, pr.id) >= (p.account_id, p.product_id)
 LEFT JOIN device d ON d.account_id = ANY (ARRAY[l.account_id]) AND d.license_id = ANY (ARRAY[l.id])
     AND d.state = 'active'
 ORDER BY l.account_id, l.id;
@@ -29,9 +31,11 @@ SELECT l.account_id, l.id AS license_id, l.status, l.seats_limit, l.seats_allowe
        d.lease_expires_at, d.announced_lease_end, d.ended_at, d.ended_reason, d.reset_at, d.nonce, d.counter,
        d.clone_suspected_at, d.offline_until
 FROM unnest($1::uuid[], $2::uuid[]) AS wanted (account_id, id)
-JOIN license l ON l.account_id = ANY (ARRAY[wanted.account_id]) AND l.id = ANY (ARRAY[wanted.id])
-JOIN policy p ON p.account_id = ANY (ARRAY[l.account_id]) AND p.id = ANY (ARRAY[l.policy_id])
-JOIN product pr ON pr.account_id = ANY (ARRAY[p.account_id]) AND pr.id = ANY (ARRAY[p.product_id])
+JOIN license l ON l.account_id = ANY (ARRAY[wanted.account_id]) AND l.id = wanted.id
+JOIN policy p ON p.account_id = ANY (ARRAY[l.account_id]) AND p.id = l.policy_id
+    AND (p.account_id, p.id) >= (l.account_id, l.policy_id)
+JOIN product pr ON pr.account_id = ANY (ARRAY[p.account_id]) AND pr.id = p.product_id
+    AND (pr.account_id, pr.id) >= (p.account_id, p.product_id)
 LEFT JOIN device d ON d.account_id = ANY (ARRAY[l.account_id]) AND d.license_id = ANY (ARRAY[l.id])
     AND d.state = 'active'
 ORDER BY l.account_id, l.id;

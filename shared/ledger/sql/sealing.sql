@@ -77,7 +77,7 @@ SELECT a.id, a.account_id, a.license_id, a.version, a.event, l.version AS reache
        a.at < (SELECT ledger_clock()) - make_interval(secs => $3) AS overdue
 FROM (SELECT n.id, n.account_id, n.license_id, n.version, n.event, n.at FROM audit n WHERE n.id > $1 ORDER BY n.id LIMIT $2)
     AS a
-LEFT JOIN license l ON l.account_id = ANY (ARRAY[a.account_id]) AND l.id = ANY (ARRAY[a.license_id])
+LEFT JOIN license l ON l.account_id = ANY (ARRAY[a.account_id]) AND l.id = a.license_id
 ORDER BY a.id;
 
 -- name: licenses
