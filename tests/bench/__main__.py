@@ -1,123 +1,96 @@
-"""`make bench`: requests a second of the three hot paths beside a bare handler, in one run, as a table of ratios.
+"""`make bench`: all that is measured, as one table, `build/bench.json` and a page with plots, `build/bench.html`.
 
-Every path is measured in turn with its yardstick, in interleaved rounds; medians with their least and greatest.
-Postgres with fsync, Redis, services as processes of their own, all on this machine together with the load.
+Parts run one after another, each with rounds of its own in which what is compared takes turns. Ends with 0 when all
+was measured, with 1 when something could not be, and with `--gates` with 2 when a gate is missed.
 """
 
 import argparse
-import json
-import os
-import platform
+import importlib
 import sys
-import tempfile
+import time
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 
-import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from services.standalone.embedded import EmbeddedServerError
+from shared.runtime import logging
+from shared.runtime.sections import Log
 from tests import servers
-from tests.bench.load import LoadError, Run, load
-from tests.bench.world import World, running_world
+from tests.bench.load import LoadError
+from tests.bench.options import Options
+from tests.bench.page import HEADINGS, cells, draw, in_order
+from tests.bench.results import Result, machine, write
+from tests.bench.world import versions
 
-CONNECTIONS = 64
-PATHS = ("/v1/heartbeat", "/v1/validate", "/v1/activate")
-BUILD = Path("build")
-
-
-class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """One row: rates in requests a second; `ratio` is the median of the rounds' own ratios."""
-
-    path: str
-    rate: float
-    rate_min: float
-    rate_max: float
-    p99_ms: float
-    bare_rate: float
-    ratio: float
-    ratio_min: float
-    ratio_max: float
+SECONDS, FULL_SECONDS = 4.0, 10.0
+PARTS = ("paths", "activation", "scale", "lag", "overload")
+FAILURES = (LoadError, EmbeddedServerError, servers.ServersMissingError, TimeoutError, OSError)
+"""What says in a line what was missing, or went wrong."""
 
 
 def main() -> int:
     options = _options()
-    try:
-        servers.require("wrk", package="wrk")
-        with tempfile.TemporaryDirectory(prefix="seatkeeper-bench-") as folder, running_world(Path(folder)) as world:
-            results = [_result(path, pairs) for path, pairs in _measure(world, options).items()]
-    except (LoadError, EmbeddedServerError, servers.ServersMissingError) as error:
-        print(f"seatkeeper: {error}", file=sys.stderr)
+    logging.configure(Log(level="error"))
+    began = time.monotonic()
+    seconds = options.seconds or (FULL_SECONDS if options.full else SECONDS)
+    measured, failed = [], False
+    for part in options.only or PARTS:
+        try:
+            servers.require("wrk", package="wrk")
+            module = importlib.import_module(f"tests.bench.{part}")
+            measured += module.measure(
+                Options(rounds=options.rounds, seconds=seconds, full=options.full),
+                lambda what, part=part: _tell(f"{part}: {what}"),
+            )
+        except FAILURES as error:
+            print(f"seatkeeper: {part}: {error}", file=sys.stderr)
+            failed = True
+        except Exception:
+            print(f"seatkeeper: {part} failed:", file=sys.stderr)
+            traceback.print_exc()
+            failed = True
+    _tell("")
+    _show(measured)
+    about = machine(**versions(), minutes=round((time.monotonic() - began) / 60, 1))
+    write("bench", about, measured)
+    draw(about, measured, options.images)
+    return exit_code(measured, failed=failed, gates=options.gates)
+
+
+def exit_code(results: Sequence[Result], *, failed: bool, gates: bool) -> int:
+    """What was not measured weighs more than what was missed."""
+    if failed:
         return 1
-    _show(results)
-    _write(results)
-    return 0
+    return 2 if gates and any(one.met is False for one in results) else 0
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tests.bench", description=__doc__)
+    parser.add_argument("--only", choices=PARTS, action="append", help="this part alone; may be repeated")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=4)
-    parser.add_argument("--only", choices=PATHS, action="append")
+    parser.add_argument("--seconds", type=float, help="of one run within a round: 4, with --full 10")
+    parser.add_argument("--full", action="store_true", help="what takes an hour, ten million devices among it")
+    parser.add_argument("--gates", action="store_true", help="end with 2 when a gate is missed")
+    parser.add_argument("--images", type=Path, help="a folder that takes the plots that the README shows")
     return parser.parse_args()
 
 
-def _measure(world: World, options: argparse.Namespace) -> dict[str, list[tuple[Run, Run]]]:
-    pairs: dict[str, list[tuple[Run, Run]]] = {path: [] for path in options.only or PATHS}
-    for path in pairs:
-        load(world.ours[path] + path, world.bodies[path], connections=CONNECTIONS, seconds=2)
-    for number in range(options.rounds):
-        for path, runs in pairs.items():
-            print(f"round {number + 1} of {options.rounds}: {path}   ", end="\r", file=sys.stderr)
-            ours, bare = (
-                load(place[path] + path, world.bodies[path], connections=CONNECTIONS, seconds=options.seconds)
-                for place in (world.ours, world.bare)
-            )
-            runs.append((ours, bare))
-    return pairs
+def _tell(what: str) -> None:
+    """Progress for whoever looks on."""
+    if sys.stderr.isatty():
+        print(f"\r{what:<79.79}", end="\r" if not what else "", file=sys.stderr, flush=True)
 
 
-def _result(path: str, pairs: list[tuple[Run, Run]]) -> Result:
-    rates = [ours.rate for ours, _ in pairs]
-    ratios = [ours.rate / bare.rate for ours, bare in pairs]
-    return Result(
-        path=path,
-        rate=median(rates),
-        rate_min=min(rates),
-        rate_max=max(rates),
-        p99_ms=median(ours.p99_ms for ours, _ in pairs),
-        bare_rate=median(bare.rate for _, bare in pairs),
-        ratio=median(ratios),
-        ratio_min=min(ratios),
-        ratio_max=max(ratios),
-    )
-
-
-def _show(results: list[Result]) -> None:
-    table = Table("path", "requests/s", "min-max", "p99 ms", "bare/s", "ratio to bare", "min-max")
-    for one in results:
-        table.add_row(
-            one.path,
-            f"{one.rate:,.0f}",
-            f"{one.rate_min:,.0f}-{one.rate_max:,.0f}",
-            f"{one.p99_ms:.1f}",
-            f"{one.bare_rate:,.0f}",
-            f"{one.ratio:.2f}",
-            f"{one.ratio_min:.2f}-{one.ratio_max:.2f}",
-        )
-    Console(width=100).print(table)
-    print(
-        f"{CONNECTIONS} connections, {os.cpu_count()} cores, {platform.python_implementation()} "
-        f"{platform.python_version()}; servers and load share the machine"
-    )
-
-
-def _write(results: list[Result]) -> None:
-    BUILD.mkdir(exist_ok=True)
-    machine = {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.system()}
-    document = {"machine": machine, "results": msgspec.to_builtins(results)}
-    (BUILD / "bench.json").write_text(json.dumps(document, indent=2) + "\n")
+def _show(results: Sequence[Result]) -> None:
+    table = Table(*HEADINGS)
+    for some in in_order(results):
+        for one in some:
+            table.add_row(*cells(one))
+        table.add_section()
+    Console(width=170).print(table)
 
 
 if __name__ == "__main__":

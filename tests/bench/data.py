@@ -4,7 +4,9 @@
   the migrations, this file, the server. Whoever measures works on a copy of the database (see `running_data`).
 - Rows are as the ledger writes them, trail included. The outbox alone is empty: all was told, and cleared, long ago.
 - Ids, keys and fingerprints derive from numbers, so that a load knows them without asking. Of a license's devices the
-  first two were heard within the last hour, the other two 20 hours ago: their next contact has to be committed.
+  first was heard within the last hour, the others 20 hours ago: their next contact has to be committed.
+- A copy is in the state between two checkpoints: every page was written to the log since the last one, as happens to
+  all pages of a database that its whole fleet uses, large or small; and the tables that requests look at are in memory.
 - Time stands still while the folder rests: in a copy, the ledger's clock goes on from when the data were made.
 """
 
@@ -46,8 +48,11 @@ from shared.signing.secrets import MasterSecrets, Purpose
 
 SIZES = (10_000, 1_000_000)
 DEVICES_EACH = 4
-FRESH_EACH = 2
+FRESH_EACH = 1
+DUE_EACH = DEVICES_EACH - FRESH_EACH
 SEATS = 20
+BYTES_EACH = 5000
+"""Of disk for a device: the data and a copy of them, each with its log."""
 ACCOUNTS = 20
 PRODUCT = "bench"
 
@@ -103,6 +108,13 @@ JOIN license l ON l.account_id = p.account_id AND l.id = p.license_id
 _SET_CLOCK = """
 CREATE OR REPLACE FUNCTION ledger_clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS
 'SELECT clock_timestamp() - interval ''{seconds:.3f} seconds'''
+"""
+
+_WARM = """
+CREATE EXTENSION pg_prewarm;
+SELECT pg_prewarm(one.indexrelid) FROM pg_index one
+WHERE one.indrelid IN ('license'::regclass, 'license_key'::regclass, 'device'::regclass);
+SELECT pg_prewarm('license'), pg_prewarm('license_key'), pg_prewarm('device');
 """
 
 
@@ -174,6 +186,7 @@ def ensure(devices: int) -> tuple[Path, Made]:
     if made is not None and made.stamp == stamp:
         return folder, made
     shutil.rmtree(folder, ignore_errors=True)
+    _require_room(devices)
     began = time.monotonic()
     with _server(folder, _LOADING) as server:
         asyncio.run(create_database(server.dsn("postgres"), DATABASE))
@@ -249,11 +262,12 @@ def _server(folder: Path, options: dict[str, str]) -> PostgresServer:
 
 async def _copy(server: PostgresServer, made_at: datetime) -> tuple[list[UUID], datetime]:
     await _administer(server, f"DROP DATABASE IF EXISTS {COPY} WITH (FORCE)")
-    await _administer(server, f"CREATE DATABASE {COPY} TEMPLATE {DATABASE} STRATEGY FILE_COPY")
+    await _administer(server, f"CREATE DATABASE {COPY} TEMPLATE {DATABASE} STRATEGY WAL_LOG")
     connection = await asyncpg.connect(server.dsn(COPY))
     try:
         rested_s = (datetime.now(UTC) - made_at).total_seconds()
         await connection.execute(_SET_CLOCK.format(seconds=rested_s))
+        await connection.execute(_WARM)
         rows = await connection.fetch("SELECT id FROM account ORDER BY id")
         return [UUID(int=row["id"].int) for row in rows], await connection.fetchval("SELECT ledger_clock()")
     finally:
@@ -273,6 +287,15 @@ def _made(folder: Path) -> Made | None:
         return msgspec.json.decode((folder / "made.json").read_bytes(), type=Made)
     except (FileNotFoundError, msgspec.MsgspecError):
         return None
+
+
+def _require_room(devices: int) -> None:
+    BUILD.mkdir(parents=True, exist_ok=True)
+    wanted, free = devices * BYTES_EACH, shutil.disk_usage(BUILD).free
+    if wanted > free:
+        raise EmbeddedServerError(
+            f"{devices:,} devices need {wanted / 2**30:,.0f} GiB of disk, and {BUILD} has {free / 2**30:,.0f}"
+        )
 
 
 def _stamp(devices: int) -> str:

@@ -22,16 +22,14 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from services.portal.accounts import Accounts, terms
-from services.portal.licenses import Licenses
 from services.standalone.servers import DATABASE
 from services.standalone.stack import Stack, running_stack
 from shared.facts import topology
 from shared.facts.dead_letters import letters
-from shared.licensing.model import Kind
 from shared.runtime.resources import open_resources
 from shared.runtime.sections import Log
 from tests.bench import effects
+from tests.bench.licenses import make_licenses
 
 LICENSES = 200
 DRAIN_S = 120.0
@@ -143,14 +141,8 @@ async def _prepare(stack: Stack) -> list[str]:
     await connection.execute(f"{effects.TABLE}; {effects.GRANT}")
     await connection.close()
     await topology.declare(stack.rabbitmq.url, [effects.SUBSCRIBER])
-    async with open_resources(stack.servers.settings(port=0, log=Log(level="error")), application="bench") as r:
-        accounts = Accounts(r.catalog, r.secrets, r.management_tokens)
-        licenses = Licenses(r.catalog, r.ledger, r.reader, r.keystore, r.license_keys)
-        account = (await accounts.create("Bench")).id
-        await accounts.add_product(account, code="bench", name="Bench")
-        rules = terms(kind=Kind.NODE_LOCKED, product_code="bench")
-        await accounts.add_policy(account, name="bench", seats=1_000_000, terms=rules)
-        return [(await licenses.create(account, policy="bench")).key for _ in range(LICENSES)]
+    async with open_resources(stack.servers.settings(port=0, log=Log(level="error")), application="bench") as resources:
+        return [grant.key for grant in await make_licenses(resources, LICENSES)]
 
 
 def _nothing(_bench: Bench) -> None:

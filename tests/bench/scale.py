@@ -1,79 +1,59 @@
-"""`make bench-scale`: what a million devices cost beside ten thousand, in one run on this machine.
+"""What a million devices cost beside ten thousand, how much room they take in Redis, and how fast they are reaped.
 
-- Cost is the processor time of the services, Postgres and Redis together, beyond what they take at rest. The load's own
-  is left out; requests a second share the machine with it. Rounds are interleaved; what is shown is their median, with
-  least and greatest.
-- Warm: Redis holds every license, and the process has met each once. Cold: Redis was just emptied.
-- A target that is missed is printed as missed; only errors end with 1.
+- Cost is the processor time of the services, Postgres and Redis together, beyond what they take at rest; the load's own
+  is left out. Both sizes run side by side, and rounds alternate between them.
+- Both are as warm as a service is that runs for long: Redis holds every license, the process has met each once, and
+  Postgres has the tables and indexes in memory (see `data.py` for its pages).
+- With `--full` there are ten million, and both sizes are measured with an emptied Redis too.
 """
 
-import argparse
 import asyncio
-import os
-import sys
 import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from services.standalone.embedded import EmbeddedServerError
 from tests.bench.data import SIZES
-from tests.bench.load import LoadError
-from tests.bench.scale_paths import measure_cold, measure_first, measure_warm, sites, tell
+from tests.bench.options import Options
+from tests.bench.results import Result, Target, measured
+from tests.bench.scale_paths import measure_cold, measure_first, measure_warm, sites
 from tests.bench.scale_reaper import measure_reaper
-from tests.bench.scale_result import FILE, Result, of_pairs, show, write
 from tests.bench.scale_world import World, fill_redis, running_world
 
-BYTES_PER_DEVICE = 56
+FULL = 10_000_000
+BYTES = Target(gate=56, aim=48, most=True)
+COLD_ROUNDS = 3
 
 
-def main() -> int:
-    options = _options()
-    began = time.monotonic()
-    small, large = options.sizes
-    try:
-        with tempfile.TemporaryDirectory(prefix="seatkeeper-bench-") as folder, ExitStack() as stack:
-            worlds = [stack.enter_context(running_world(size, Path(folder, str(size)))) for size in (large, small)]
-            results = _measure(worlds, options.rounds)
-            machine = worlds[0].versions()
-    except (LoadError, EmbeddedServerError, TimeoutError) as error:
-        print(f"seatkeeper: {error}", file=sys.stderr)
-        return 1
-    show(results, small=small, large=large)
-    write(
-        results, machine | {"devices": {"value": large, "against": small}, "seconds": round(time.monotonic() - began)}
-    )
-    print(f"{machine}; {os.cpu_count()} cores shared with the load; {time.monotonic() - began:.0f} s; kept in {FILE}")
-    return 0
+def measure(options: Options, tell: Callable[[str], None]) -> list[Result]:
+    small, large = SIZES if not options.full else (SIZES[0], FULL)
+    tell(f"making {large:,} devices, unless they are kept, and copying them")
+    with tempfile.TemporaryDirectory(prefix="seatkeeper-bench-") as folder, ExitStack() as stack:
+        worlds = [stack.enter_context(running_world(size, Path(folder, str(size)))) for size in (large, small)]
+        return _measure(worlds, options, tell)
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="tests.bench.scale", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--sizes", type=int, nargs=2, default=SIZES, metavar="DEVICES")
-    return parser.parse_args()
-
-
-def _measure(worlds: Sequence[World], rounds: int) -> list[Result]:
+def _measure(worlds: Sequence[World], options: Options, tell: Callable[[str], None]) -> list[Result]:
     """The larger world comes first."""
     tell("filling Redis")
-    results = [_fill(worlds)]
+    results = _fill(worlds)
     both = sites(worlds)
-    results += measure_warm(both, rounds=rounds)
-    results += measure_reaper(both[0].world, both[0].load)
-    results += measure_cold(both, rounds=min(rounds, 3))
-    return results + measure_first(both[0])
+    results += measure_warm(both, rounds=options.rounds, tell=tell)
+    results += measure_reaper(both[0].world, both[0].load, rounds=options.rounds, tell=tell)
+    if options.full:
+        results += measure_cold(both, rounds=COLD_ROUNDS, tell=tell)
+        tell("first heartbeats")
+        results += measure_first(both[0])
+    return results
 
 
-def _fill(worlds: Sequence[World]) -> Result:
-    figures = []
-    for world in worlds:
+def _fill(worlds: Sequence[World]) -> list[Result]:
+    """What the devices take in Redis; the target is that of the larger world, where nothing else counts."""
+    results = []
+    for world, target in zip(worlds, (BYTES, None), strict=True):
         before = world.redis_memory()
         asyncio.run(fill_redis(world))
-        figures.append((world.redis_memory() - before) / world.data.devices)
-    return of_pairs("Redis", "bytes a device", [(figures[0], figures[1])], most=BYTES_PER_DEVICE)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        figure = (world.redis_memory() - before) / world.data.devices
+        name = f"Redis: memory of a device, of {world.data.devices:,}"
+        results.append(measured(name, [figure], unit="bytes", against="24 bytes of information", target=target))
+    return results

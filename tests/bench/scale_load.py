@@ -1,4 +1,4 @@
-"""What `make bench-scale` sends: requests about devices and licenses all over one size's data, chosen by chance.
+"""What the part `scale` sends: requests about devices and licenses all over one size's data, chosen by chance.
 
 Licenses that get new devices, and devices whose contact has to be committed, are dealt from a shuffled deck: each comes
 once before any comes again.
@@ -14,7 +14,8 @@ import msgspec
 from shared.licensing.model import device_id
 from shared.signing.device_token import DeviceClaims, DeviceTokens
 from shared.signing.secrets import MasterSecrets
-from tests.bench.data import DEVICES_EACH, FRESH_EACH, SECRETS, Data, fingerprint, license_key
+from tests.bench.data import DUE_EACH, FRESH_EACH, SECRETS, Data, fingerprint, license_key
+from tests.bench.licenses import Grant
 
 _HELD = timedelta(days=6, hours=20)
 
@@ -28,7 +29,7 @@ class Load:
         self._tokens = DeviceTokens(MasterSecrets(SECRETS.decoded(), SECRETS.current))
         self._held_until = f"{data.now + _HELD:%Y-%m-%dT%H:%M:%SZ}"
         self._licenses = self._deck(data.licenses)
-        self._due = self._deck(data.licenses * (DEVICES_EACH - FRESH_EACH))
+        self._due = self._deck(data.licenses * DUE_EACH)
         self._new = 0
 
     def heartbeats(self, count: int, *, distinct: bool = False) -> list[bytes]:
@@ -38,7 +39,7 @@ class Load:
     def due_heartbeats(self, count: int) -> list[bytes]:
         """Of devices not heard for 20 hours."""
         places = (next(self._due) for _ in range(count))
-        return [self._heartbeat(place // FRESH_EACH, FRESH_EACH + place % FRESH_EACH) for place in places]
+        return [self._heartbeat(place // DUE_EACH, FRESH_EACH + place % DUE_EACH) for place in places]
 
     def first_heartbeats(self, count: int) -> list[bytes]:
         """Of so many different devices heard within the hour."""
@@ -70,8 +71,9 @@ class Load:
             for number in range(first, first + count)
         ]
 
-    def keys(self, count: int) -> list[str]:
-        return [license_key(next(self._licenses)) for _ in range(count)]
+    def grants(self, count: int) -> list[Grant]:
+        numbers = (next(self._licenses) for _ in range(count))
+        return [Grant(*self._data.ref(number), license_key(number)) for number in numbers]
 
     def _heartbeat(self, license: int, number: int) -> bytes:
         account, id = self._data.ref(license)

@@ -1,8 +1,9 @@
-"""How fast the reaper frees a great many devices at once, alone and beside activations, and how these fare meanwhile.
+"""How fast the reaper frees a great many devices at once beside activations, and how these fare meanwhile.
 
-The reaper is the real process, one pass by `--once`; what a pass with nothing to free takes is taken off. Activations
-come at a steady rate to another process. For each pass the older devices of one license in ten are long past their end:
-no account has a fifth of its devices to lose, which would halt the reaper.
+The reaper is the real process, one pass by `--once`; what a pass with nothing to free takes is taken off, and the time
+that it takes to start counts for nobody. Activations come at a steady rate to another process, alone for a while, then
+beside the pass. For each pass the older devices of one license in fifteen are past their end: no account has a fifth
+of its devices to lose, which would halt the reaper.
 """
 
 import asyncio
@@ -13,30 +14,31 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
+import uvloop
 from msgspec.structs import replace
 
 from services.standalone.embedded import free_port
 from shared.ledger.rows import columns
 from shared.licensing.model import device_id
+from tests.bench.crowd import Phase, crowd, p99_s
 from tests.bench.data import ACCOUNTS, DEVICES_EACH, FRESH_EACH, fingerprint
+from tests.bench.licenses import activations, write
 from tests.bench.load import LoadError
+from tests.bench.results import Result, Target, compared, measured
 from tests.bench.scale_load import Load
-from tests.bench.scale_paths import tell
-from tests.bench.scale_result import PART, Result, of_figures
-from tests.bench.scale_world import Cost, World, discard, fill_redis
+from tests.bench.scale_world import Cost, World
 from tests.bench.world import environment
 
-FREED_PER_S = 20_000
-ONE_IN = 10
-PASSES = 3
+FREED_PER_S = Target(gate=20_000, aim=30_000)
+SLOWER = Target(gate=2, aim=2, most=True)
+ONE_IN = 15
+LICENSES = 50_000
 RATE = 200
-BEFORE_S = 6
-START_S = 1.0
+BEFORE_S = 4.0
 LONGEST_S = 600
 
 _END_LEASES = """
@@ -56,60 +58,75 @@ class Pass(msgspec.Struct, frozen=True, kw_only=True):
     cost: Cost
 
 
-class Answered(msgspec.Struct, frozen=True, kw_only=True):
-    """How a steady load of activations fared."""
+class Beside(msgspec.Struct, frozen=True, kw_only=True):
+    """A pass, and the activations' p99 before it and beside it, in milliseconds."""
 
-    rate: float
-    p99_ms: float
+    done: Pass
+    before_ms: float
+    beside_ms: float
 
 
-def measure_reaper(world: World, load: Load) -> list[Result]:
-    """Some passes alone, and as many beside activations."""
+def measure_reaper(world: World, load: Load, *, rounds: int, tell: Callable[[str], None]) -> list[Result]:
+    """A pass for each round, `ONE_IN` at most."""
     tell("reaper: nothing to free")
     idle = min((run_pass(world, 0) for _ in range(2)), key=lambda one: one.seconds)
-    alone, beside, before, during = [], [], [], []
+    passes = []
     with tempfile.TemporaryDirectory(prefix="seatkeeper-bench-") as folder:
-        keys = Path(folder) / "keys.txt"
-        keys.write_text("\n".join(load.keys(min(50_000, world.data.licenses))))
-        for number in range(PASSES):
-            tell(f"reaper: alone, pass {number + 1} of {PASSES}")
-            alone.append(run_pass(world, end_leases(world, number)))
-        for number in range(PASSES, 2 * PASSES):
-            tell(f"reaper: beside activations, pass {number - PASSES + 1} of {PASSES}")
+        grants = load.grants(min(LICENSES, world.data.licenses))
+        bodies = write(Path(folder, "activate.jsonl"), activations(grants)).read_bytes().splitlines()
+        for number in range(min(rounds, ONE_IN)):
+            tell(f"reaper: devices for pass {number + 1}")
             due = end_leases(world, number)
-            with _activations(world, keys) as quiet:
-                time.sleep(BEFORE_S)
-            with _activations(world, keys) as busy:
-                beside.append(run_pass(world, due))
-            before += quiet
-            during += busy
-    rates = [[one.freed / (one.seconds - idle.seconds) for one in passes] for passes in (alone, beside)]
-    costs = [one.cost.since(idle.cost).over(one.freed / 1e6) for one in alone]
+            tell(f"reaper: pass {number + 1} of {rounds}, {due:,} devices")
+            passes.append(uvloop.run(_beside_activations(world, bodies, due, idle.seconds)))
+    costs = [one.done.cost.since(idle.cost).over(one.done.freed / 1e6) for one in passes]
     return [
-        of_figures("reaper alone: freed", "devices/s", rates[0], least=FREED_PER_S),
-        of_figures("  cost of each", "µs of CPU", [one.total for one in costs]),
+        measured(
+            f"reaper beside {RATE} activations a second: freed",
+            [one.done.freed / (one.done.seconds - idle.seconds) for one in passes],
+            unit="devices/s",
+            target=FREED_PER_S,
+        ),
+        compared(
+            "reaper: activations' p99 beside it",
+            [(one.beside_ms, one.before_ms) for one in passes],
+            unit="ms",
+            against="without it",
+            target=SLOWER,
+        ),
         *(
-            of_figures(PART + part, "µs of CPU", [getattr(one, part) for one in costs])
+            measured(f"reaper: CPU of {part}", [getattr(one, part) for one in costs], unit="µs a device")
             for part in Cost.__struct_fields__
         ),
-        of_figures("reaper beside activations: freed", "devices/s", rates[1], least=FREED_PER_S),
-        of_figures("  activations answered before", "requests/s", [one.rate for one in before]),
-        of_figures("  activations answered meanwhile", "requests/s", [one.rate for one in during]),
-        of_figures("  activations' p99 before", "ms", [one.p99_ms for one in before]),
-        of_figures("  activations' p99 meanwhile", "ms", [one.p99_ms for one in during]),
     ]
 
 
+async def _beside_activations(world: World, bodies: Sequence[bytes], due: int, start_s: float) -> Beside:
+    """Raises `LoadError` when an activation is not granted."""
+    url, ended, began = world.activation.url + "/v1/activate", asyncio.Event(), time.monotonic()
+    clients = asyncio.create_task(crowd(url, bodies, [Phase(RATE, LONGEST_S)], ended=ended))
+    await asyncio.sleep(BEFORE_S)
+    starts_s = time.monotonic() - began
+    try:
+        done = await asyncio.to_thread(run_pass, world, due)
+    finally:
+        ended.set()
+        [answers] = await clients
+    if not all(answer.granted for answer in answers):
+        raise LoadError("an activation was refused beside the reaper")
+    before = [answer for answer in answers if answer.due_s <= starts_s]
+    beside = [answer for answer in answers if answer.due_s > starts_s + start_s]
+    return Beside(done=done, before_ms=1000 * p99_s(before), beside_ms=1000 * p99_s(beside))
+
+
 def end_leases(world: World, number: int) -> int:
-    """Make the leases of another tenth's older devices end long ago; returns how many."""
+    """Make the leases of another part's older devices end long ago; returns how many."""
     licenses = [one for one in range(world.data.licenses) if one // ACCOUNTS % ONE_IN == number]
     refs = [world.data.ref(one) for one in licenses]
     older = range(FRESH_EACH, DEVICES_EACH)
     due = [(*ref, device_id(ref[1], fingerprint(ref[1], device))) for ref in refs for device in older]
-    discard(world, licenses)
-    for statement, arguments in ((_END_LEASES, columns(due, 3)), ("VACUUM ANALYZE device", ()), ("CHECKPOINT", ())):
-        asyncio.run(world.execute(statement, *arguments))
-    asyncio.run(fill_redis(world, licenses))
+    asyncio.run(world.execute(_END_LEASES, *columns(due, 3)))
+    asyncio.run(world.run("VACUUM device"))
     return len(due)
 
 
@@ -132,23 +149,3 @@ def run_pass(world: World, due: int) -> Pass:
     servers = world.cost().since(before)
     cpu_s = own.ru_utime + own.ru_stime - own_before.ru_utime - own_before.ru_stime
     return Pass(freed=freed, seconds=seconds, cost=replace(servers, services=cpu_s))
-
-
-@contextmanager
-def _activations(world: World, keys: Path) -> Iterator[list[Answered]]:
-    """A steady load while the body runs; how it fared is in the list afterwards. Raises `LoadError`."""
-    arguments = [world.activation.url, str(keys), str(RATE), str(LONGEST_S)]
-    process = subprocess.Popen([sys.executable, "-m", "tests.bench.steady", *arguments], stdout=subprocess.PIPE)
-    answered: list[Answered] = []
-    time.sleep(START_S)
-    began = time.monotonic()
-    try:
-        yield answered
-    finally:
-        seconds = time.monotonic() - began
-        process.terminate()
-        output = process.communicate(timeout=60)[0]
-    counts = json.loads(output)
-    if counts["acknowledged"] != counts["sent"]:
-        raise LoadError(f"activations failed beside the reaper: {counts}")
-    answered.append(Answered(rate=counts["acknowledged"] / seconds, p99_ms=counts["p99_ms"]))

@@ -1,4 +1,4 @@
-"""What `make bench-scale` measures, at one size: the services as processes on a copy of the data, and their cost."""
+"""What the part `scale` measures, at one size: the services as processes on a copy of the data, and their cost."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ from shared.ledger.statements import load as load_statements
 from shared.licensing.model import Change, Device
 from shared.runtime.resources import Resources, Settings, open_resources
 from shared.runtime.sections import Postgres, Redis, Secret
-from shared.seats.keys import WATERMARK, license_key
+from shared.seats.keys import WATERMARK
 from tests.bench.cost import cpu_s, family
 from tests.bench.data import SECRETS, Data, running_data
 from tests.bench.world import Service, start_service
@@ -95,6 +95,14 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
         time.sleep(_STATISTICS_S)
         return int(asyncio.run(self.execute(_TRANSACTIONS)))
 
+    async def run(self, script: str) -> None:
+        """Run statements as the owner."""
+        connection = await asyncpg.connect(self.data.owner_dsn)
+        try:
+            await connection.execute(script)
+        finally:
+            await connection.close()
+
     async def execute(self, statement: str, *arguments: object) -> Any:
         """Run one statement as the owner; returns its first value, if any."""
         connection = await asyncpg.connect(self.data.owner_dsn)
@@ -120,10 +128,10 @@ def running_world(devices: int, folder: Path) -> Iterator[World]:
         )
 
 
-async def fill_redis(world: World, numbers: Sequence[int] | None = None) -> None:
-    """Push these licenses, or all, as they are in Postgres, while the services keep the watermark."""
-    wanted = numbers if numbers is not None else range(world.data.licenses)
-    pages = iter([wanted[first : first + _PAGE] for first in range(0, len(wanted), _PAGE)])
+async def fill_redis(world: World) -> None:
+    """Push every license as it is in Postgres, while the services keep the watermark."""
+    numbers = range(world.data.licenses)
+    pages = iter([numbers[first : first + _PAGE] for first in range(0, len(numbers), _PAGE)])
     settings = _settings(world.data, world.redis, "seatkeeper_heartbeat", timeout_ms=10_000)
     async with open_resources(settings, application="bench") as resources:
         await asyncio.gather(*(_push_pages(world, resources, pages) for _ in range(_AT_ONCE)))
@@ -147,13 +155,6 @@ async def _push_pages(world: World, resources: Resources, pages: Iterator[Sequen
             )
     finally:
         await connection.close()
-
-
-def discard(world: World, numbers: Sequence[int]) -> None:
-    """Have Redis forget these licenses: what is absent is no drift, and no later floor is kept."""
-    with RedisClient.from_url(world.redis.url) as client:
-        for first in range(0, len(numbers), _PAGE):
-            client.unlink(*(license_key(*world.data.ref(number)) for number in numbers[first : first + _PAGE]))
 
 
 def await_watermark(worlds: Sequence[World]) -> None:
