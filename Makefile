@@ -15,7 +15,7 @@ SQUAWK := $(SQUAWK),require-concurrent-index-creation,require-lock-timeout,requi
 REPLICAS ?= 1
 MINUTES ?= 30
 export REPLICAS
-.PHONY: help run demo stack test check histories paused-reapers faults soak mutants abuse audit-dependencies bench bench-full bench-facts bench-first bench-data bench-scale format lock clean env env-dev
+.PHONY: help run demo stack test check histories paused-reapers faults soak mutants abuse audit-dependencies bench bench-full bench-facts bench-first bench-data bench-scale flames format lock clean env env-dev
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ bench-scale: env-dev ## Compare a million devices with ten thousand (some 4 minu
 
 bench-first: env-dev ## Hear 100,000 devices for the first time after Redis was emptied (a minute)
 	@exec $(BIN)/python -m tests.bench.first_heartbeats
+
+flames: env-dev ## Record a flame graph of each hot path, into build/flames (a minute)
+	@exec $(BIN)/python -m tests.bench.flames
 
 format: env-dev ## Format the code and mend what the linter can
 	@$(BIN)/ruff format --quiet .

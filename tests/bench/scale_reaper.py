@@ -38,14 +38,18 @@ SLOWER = Target(gate=2, aim=2, most=True)
 ONE_IN = 15
 LICENSES = 50_000
 RATE = 200
-BEFORE_S = 4.0
+SETTLING_S = 2.0
+BEFORE_S = 6.0
 LONGEST_S = 600
 
 _END_LEASES = """
 UPDATE device d
-SET lease_expires_at = ledger_clock() - interval '2 days' - random() * interval '1 hour',
+SET lease_expires_at = due.ended_at, announced_lease_end = due.ended_at,
     last_contact_at = ledger_clock() - interval '92 days'
-FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS due (account_id, license_id, id)
+FROM (
+    SELECT n.*, ledger_clock() - interval '2 days' - random() * interval '1 hour' AS ended_at
+    FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS n (account_id, license_id, id)
+) AS due
 WHERE d.account_id = due.account_id AND d.license_id = due.license_id AND d.id = due.id
 """
 
@@ -105,7 +109,7 @@ async def _beside_activations(world: World, bodies: Sequence[bytes], due: int, s
     """Raises `LoadError` when an activation is not granted."""
     url, ended, began = world.activation.url + "/v1/activate", asyncio.Event(), time.monotonic()
     clients = asyncio.create_task(crowd(url, bodies, [Phase(RATE, LONGEST_S)], ended=ended))
-    await asyncio.sleep(BEFORE_S)
+    await asyncio.sleep(SETTLING_S + BEFORE_S)
     starts_s = time.monotonic() - began
     try:
         done = await asyncio.to_thread(run_pass, world, due)
@@ -114,7 +118,7 @@ async def _beside_activations(world: World, bodies: Sequence[bytes], due: int, s
         [answers] = await clients
     if not all(answer.granted for answer in answers):
         raise LoadError("an activation was refused beside the reaper")
-    before = [answer for answer in answers if answer.due_s <= starts_s]
+    before = [answer for answer in answers if SETTLING_S < answer.due_s <= starts_s]
     beside = [answer for answer in answers if answer.due_s > starts_s + start_s]
     return Beside(done=done, before_ms=1000 * p99_s(before), beside_ms=1000 * p99_s(beside))
 
