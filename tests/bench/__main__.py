@@ -21,7 +21,7 @@ from shared.runtime.sections import Log
 from tests import servers
 from tests.bench.load import LoadError
 from tests.bench.options import Options
-from tests.bench.page import HEADINGS, cells, draw, in_order
+from tests.bench.page import HEADINGS, cells, draw, fill, in_order, markdown
 from tests.bench.results import Result, machine, write
 from tests.bench.world import versions
 
@@ -57,6 +57,8 @@ def main() -> int:
     about = machine(**versions(), minutes=round((time.monotonic() - began) / 60, 1))
     write("bench", about, measured)
     draw(about, measured, options.images)
+    for document in options.markdown:
+        fill(document, markdown(about, measured))
     return exit_code(measured, failed=failed, gates=options.gates)
 
 
@@ -75,6 +77,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--full", action="store_true", help="what takes an hour, ten million devices among it")
     parser.add_argument("--gates", action="store_true", help="end with 2 when a gate is missed")
     parser.add_argument("--images", type=Path, help="a folder that takes the plots that the README shows")
+    parser.add_argument("--markdown", type=Path, action="append", default=[], help="a document that shows the table")
     return parser.parse_args()
 
 

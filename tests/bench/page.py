@@ -19,6 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 HEADINGS = ("measured", "value", "unit", "against", "base", "ratio", "min-max", "gate", "aim", "met")
+MARKDOWN_HEADINGS = ("measured", "value", "against", "ratio", "min–max", "gate", "aim", "reached")
+BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 README_PLOTS = ("targets", "latency")
 NOTES = (
     "Every figure is the median of interleaved rounds; min and max are those of the ratio, or of the value where "
@@ -77,6 +79,35 @@ def verdict(one: Result) -> str:
     if one.met is None:
         return ""
     return ("aim" if one.aim_met else "gate") if one.met else "missed"
+
+
+def markdown(about: Mapping[str, object], results: Sequence[Result]) -> str:
+    """The rows that have a target, as documents show them."""
+    rows = [
+        (
+            one.name,
+            f"{number(one.value)} {one.unit}",
+            " ".join(filter(None, (one.against, number(one.base)))),
+            number(one.ratio),
+            f"{number(one.min)}–{number(one.max)}",
+            number(one.target),
+            number(one.aim),
+            verdict(one),
+        )
+        for one in in_order(results)[0]
+    ]
+    lines = [f"| {' | '.join(row)} |" for row in (MARKDOWN_HEADINGS, ("---",) * len(MARKDOWN_HEADINGS), *rows)]
+    return "\n".join([", ".join(f"{name} {value}" for name, value in about.items()) + ".", "", *lines])
+
+
+def fill(path: Path, text: str) -> None:
+    """Put it in the place that the document has for it. Raises `ValueError` where it has none."""
+    document = path.read_text(encoding="utf-8")
+    before, begin, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{path} has no place between {BEGIN} and {END}")
+    path.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")
 
 
 def draw(about: Mapping[str, object], results: Sequence[Result], images: Path | None) -> Path:

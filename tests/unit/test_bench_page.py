@@ -1,10 +1,12 @@
 """The page of a benchmark: every row, its plots, and nothing that lies elsewhere."""
 
 import re
+from pathlib import Path
 
+import pytest
 from matplotlib.patches import Rectangle
 
-from tests.bench.page import cells, number, page, plots
+from tests.bench.page import BEGIN, END, cells, fill, markdown, number, page, plots
 from tests.bench.results import Target, compared, measured
 
 ROWS = [
@@ -55,3 +57,25 @@ def test_the_page_shows_machine_rows_and_plots_and_asks_for_nothing_else() -> No
     assert "memory &lt;each&gt;" in text
     assert '<td class="missed">missed</td>' in text
     assert not re.search(r"<(script|link|img)|(src|href)=", text)
+
+
+def test_a_document_shows_the_rows_with_a_target_in_the_place_for_them(tmp_path: Path) -> None:
+    document = tmp_path / "README.md"
+    document.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    for _ in range(2):
+        fill(document, markdown({"cores": 2}, ROWS))
+
+    lines = document.read_text().splitlines()
+    assert (lines[0], lines[-1], lines[3]) == ("before", "after", "cores 2.")
+    assert [line.split(" | ")[0].strip("| ") for line in lines if line.startswith("|")] == [
+        *("measured", "---", "/v1/heartbeat", "memory <each>"),
+    ]
+    assert "old" not in lines
+
+
+def test_a_document_without_a_place_is_left_alone(tmp_path: Path) -> None:
+    document = tmp_path / "README.md"
+    document.write_text(f"before {BEGIN}\n")
+    with pytest.raises(ValueError, match="has no place"):
+        fill(document, "table")
+    assert document.read_text() == f"before {BEGIN}\n"
