@@ -1,13 +1,14 @@
 """Activations: granted beside pgbench, refused beside a bare handler, one hot license among cold ones, two processes.
 
 Durable (fsync), audited, signed, and relayed to RabbitMQ as in production. What is left to relay is awaited before each
-run. Each process has as many connections as pgbench has clients. Each round has a hot license of its own, whose seats
-last for the round.
+run. A process has as many connections as pgbench has clients beside it. Each round has a hot license of its own, whose
+seats last for the round.
 """
 
 import asyncio
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +28,9 @@ from tests.bench.world import World, running_world
 LICENSES = 1000
 HOT_SEATS = 100_000
 PROCESSES = 4
-CLIENTS = 64
+CLIENTS = 128
+FEWER_CLIENTS = 64
+"""Of each of four processes, which share the cores that one had; and of one beside pgbench with as many."""
 COUNTED_S = 1.0
 PART_OF_SECONDS = 0.5
 """There are many kinds of runs here, so each has this part of the time."""
@@ -58,20 +61,22 @@ def measure(options: Options, tell: Tell) -> list[Result]:
     ):
         tell("licenses are made")
         bodies = asyncio.run(_bodies(world, Path(folder), hot=options.rounds + 1))
-        yardstick = Yardstick(world, Path(folder), bodies.grant, licenses=LICENSES, clients=CLIENTS)
+        yardstick = Yardstick(world, Path(folder), bodies.grant, licenses=LICENSES)
         processes = [world.start("activation", **_UNTHROTTLED) for _ in range(PROCESSES)]
         bare, hot = world.start_bare(), iter(bodies.hot)
         path = "/v1/activate"
         new = Site(world, processes[:1], path, lambda: bodies.new, connections=CLIENTS)
         refused = Site(world, processes[:1], path, lambda: bodies.refused, refused=True, each_holds=_FULL)
-        kinds = {
+        kinds: dict[str, Callable[[float], Sample]] = {
             "activate": new.take,
-            "pgbench": yardstick.take,
+            "pgbench": partial(yardstick.take, clients=CLIENTS),
+            "activate, fewer": Site(world, processes[:1], path, lambda: bodies.new, connections=FEWER_CLIENTS).take,
+            "pgbench, fewer": partial(yardstick.take, clients=FEWER_CLIENTS),
             "two processes": Site(world, processes[:2], path, lambda: bodies.new, connections=CLIENTS).take,
             "refused": refused.take,
             "bare": Site(world, [bare], path, lambda: bodies.refused).take,
-            "hot": Site(world, processes, path, lambda: next(hot), connections=CLIENTS).take,
-            "cold": Site(world, processes, path, lambda: bodies.new, connections=CLIENTS).take,
+            "hot": Site(world, processes, path, lambda: next(hot), connections=FEWER_CLIENTS).take,
+            "cold": Site(world, processes, path, lambda: bodies.new, connections=FEWER_CLIENTS).take,
         }
         seconds = PART_OF_SECONDS * options.seconds
         found = interleaved(kinds, options, seconds, tell)
@@ -95,6 +100,12 @@ def _compared(found: Mapping[str, Sequence[Sample]]) -> list[Result]:
             unit="requests/s",
             against="pgbench, a transaction each",
             target=OF_PGBENCH,
+        ),
+        compared(
+            f"/v1/activate of new devices, {FEWER_CLIENTS} clients",
+            pairs(found["activate, fewer"], found["pgbench, fewer"]),
+            unit="requests/s",
+            against=f"pgbench, {FEWER_CLIENTS} clients",
         ),
         compared(
             "/v1/activate refused, license full",

@@ -2,7 +2,8 @@
 
 All of production's parts take part: every service, RabbitMQ, the projector and the reaper's consumer. A consumer of its
 own with a queue for every fact compares the fact's time, the ledger's decision just before COMMIT, with its own clock,
-which is the same. One run, of which each round is a part: a backlog that grows shows as lag that grows.
+which is the same. One run, of which each round is a part: a backlog that grows shows as a median that grows, since each
+fact waits behind it; the greatest lags show single pauses.
 """
 
 import asyncio
@@ -83,12 +84,15 @@ async def _measure(stack: Stack, bodies: Path, *, rounds: int, seconds: float) -
             [_percentile(lags, number * part, part, 0.5) for number in range(rounds)],
             unit="ms",
         ),
-        compared(
-            "facts: p99 of the last third",
-            [(_percentile(lags, 2 * third, third, 0.99), _percentile(lags, 0, third, 0.99))],
-            unit="ms",
-            against="the first third",
-            target=GROWTH,
+        *(
+            compared(
+                f"facts: {name} of the last third",
+                [(_percentile(lags, 2 * third, third, part_of), _percentile(lags, 0, third, part_of))],
+                unit="ms",
+                against="the first third",
+                target=target,
+            )
+            for name, part_of, target in (("p50", 0.5, GROWTH), ("p99", 0.99, None))
         ),
         measured("facts: all delivered after the load", [drained_s], unit="s", target=DRAINED),
         measured("facts: activations meanwhile", [run.rate], unit="activations/s"),

@@ -29,8 +29,7 @@ NOTES = (
     "like on it.",
     "Limits are the default ones, but for the limit of requests by license where licenses are activated: it is raised, "
     "or one hot license would be throttled.",
-    "A process has 128 connections, and 64 where it is measured beside pgbench with 64 clients; several processes have "
-    "as many each.",
+    "A process has 128 connections, and pgbench as many clients; each of four processes has 64.",
     "Latencies are measured by an open loop with arrivals by chance, from the moment that a request was due.",
 )
 

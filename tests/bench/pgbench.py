@@ -61,21 +61,20 @@ class Statement(NamedTuple):
 class Yardstick:
     """Made once; `take` measures."""
 
-    def __init__(self, world: World, folder: Path, grant: Grant, *, licenses: int, clients: int) -> None:
+    def __init__(self, world: World, folder: Path, grant: Grant, *, licenses: int) -> None:
         """`licenses` is how many are made like the grant's. Before any service is connected to the database."""
         self._world = world
-        self._clients = clients
         self._script = folder / "activation.sql"
         text, self._settings = asyncio.run(_prepare(world, grant, licenses))
         self._script.write_text(text)
 
-    def take(self, seconds: float) -> Sample:
+    def take(self, seconds: float, *, clients: int) -> Sample:
         """A run, once the facts of the run before are sent. Raises `LoadError` when a transaction failed."""
         self._world.await_facts_sent()
         pids = family(self._world.postgres.pid)
         before = cpu_s(pids)
         command = [str(wheel_postgres_binaries() / "pgbench"), "-n", "-M", "prepared", "-f", str(self._script)]
-        command += ["-c", str(self._clients), "-j", "1", "-T", str(max(1, round(seconds)))]
+        command += ["-c", str(clients), "-j", "1", "-T", str(max(1, round(seconds)))]
         done = subprocess.run(
             [*command, self._world.postgres.dsn(DATABASE, ROLE)],
             capture_output=True,

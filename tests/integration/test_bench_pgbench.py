@@ -25,7 +25,7 @@ FROM license l WHERE l.id <> $2
 def test_each_transaction_takes_a_seat_as_the_ledger_does(tmp_path: Path) -> None:
     with running_world(tmp_path) as world:
         grant = asyncio.run(_grant(world))
-        sample = Yardstick(world, tmp_path, grant, licenses=LICENSES, clients=2).take(1)
+        sample = Yardstick(world, tmp_path, grant, licenses=LICENSES).take(1, clients=2)
         counts = asyncio.run(_counts(world, grant))
     done = counts["devices"] - 1  # the one that was written down
     assert done > 10
