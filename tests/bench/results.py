@@ -105,7 +105,6 @@ def machine(**more: object) -> dict[str, object]:
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "system": platform.system(),
-        "kernel": platform.release(),
         **more,
     }
 
