@@ -82,7 +82,7 @@ def measure(options: Options, tell: Tell) -> list[Result]:
         found = interleaved(kinds, options, seconds, tell)
         results = _compared(found)
         tell("latencies: activate")
-        results += new.latencies("activate", peak(found["activate"]), options.seconds)
+        results += new.latencies("activate", peak(found["activate"]), options)
         results += costs("activate", found["activate"])
         results += new.round_trips("activate", COUNTED_S)
         results += costs("activate refused", found["refused"])

@@ -57,7 +57,7 @@ def measure(options: Options, tell: Tell) -> list[Result]:
         results = _compared(found)
         for name, site in (("heartbeat", heartbeat), ("validate", validate)):
             tell(f"latencies: {name}")
-            results += site.latencies(name, peak(found[name]), options.seconds)
+            results += site.latencies(name, peak(found[name]), options)
             results += costs(name, found[name])
             results += site.round_trips(name, COUNTED_S)
         return results + costs("bare handler", found["bare heartbeat"])
