@@ -15,7 +15,7 @@ SQUAWK := $(SQUAWK),require-concurrent-index-creation,require-lock-timeout,requi
 REPLICAS ?= 1
 MINUTES ?= 30
 export REPLICAS
-.PHONY: help run demo stack test check histories paused-reapers faults soak mutants abuse audit-dependencies bench bench-full bench-facts bench-first bench-data bench-scale flames format lock clean env env-dev
+.PHONY: help run demo stack test check histories paused-reapers faults soak mutants abuse audit-dependencies bench bench-full bench-facts bench-first bench-data bench-scale bench-networks flames format lock clean env env-dev
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,9 +36,9 @@ test: check ## Run all that CI runs: the checks, then every test on real servers
 check: env-dev ## Run format, lint, security lint, types, import rules, migrations and unit tests (before each commit)
 	@$(BIN)/ruff format --check --quiet . || { echo 'seatkeeper: run `make format`' >&2; exit 1; }
 	@$(BIN)/ruff check --quiet .
-	@$(BIN)/bandit -q -r -ll shared services
+	@$(BIN)/bandit -q -r -ll shared services client/src
 	@$(BIN)/python -m mypy --no-error-summary
-	@$(BIN)/python -c 'from importlinter.cli import lint_imports_command as lint; lint()' --no-logo > build/imports.txt 2>&1 \
+	@PYTHONPATH=client/src $(BIN)/python -c 'from importlinter.cli import lint_imports_command as lint; lint()' --no-logo > build/imports.txt 2>&1 \
 		|| { cat build/imports.txt >&2; exit 1; }
 	@$(if $(MIGRATIONS),$(SQUAWK) $(MIGRATIONS))
 	@$(BIN)/python -m pytest tests/unit
@@ -81,6 +81,9 @@ bench-scale: env-dev ## Compare a million devices with ten thousand (some 4 minu
 
 bench-first: env-dev ## Hear 100,000 devices for the first time after Redis was emptied (a minute)
 	@exec $(BIN)/python -m tests.bench.first_heartbeats
+
+bench-networks: env-dev ## Activate over Wi-Fi, 4G and weak 3G, without the client's retries and with them (some 6 minutes)
+	@PYTHONPATH=client/src exec $(BIN)/python -m tests.bench.networks
 
 flames: env-dev ## Record a flame graph of each hot path, into build/flames (a minute)
 	@exec $(BIN)/python -m tests.bench.flames
