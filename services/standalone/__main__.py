@@ -12,17 +12,21 @@ from services.standalone.demo_account import Demo, ensure_demo
 from services.standalone.embedded import EmbeddedServerError, die_with_parent
 from services.standalone.servers import Servers, prepare, running_servers
 from shared.runtime import lifecycle, logging
-from shared.runtime.sections import Log
+from shared.runtime.sections import Log, Testing
 from shared.web.service import probes
 
 RUN = Path(".run")
 HOST = "127.0.0.1"
+
+CHAOS = "CHAOS: of the calls to the API 5 % each are rejected, delayed, cut off, and answered twice."
 
 WELCOME = """
 Seatkeeper is running at {url}   (Ctrl-C stops it; data and keys stay in {run})
 
   node-locked license   {key}   3 devices
   floating license      {floating_key}   2 seats
+  product               {product}
+  root key              {root_key}
   more in {run}/demo.json
 
 Try it:
@@ -30,6 +34,8 @@ Try it:
   curl -sX POST {url}/v1/activate -d '{{"licenseKey": "{key}", "fingerprint": "laptop-1", "timestamp": '$(date +%s)'}}'
   curl -sX POST {url}/v1/validate -d '{{"key": "{key}", "fingerprint": "laptop-1"}}'
   curl -s {url}/v1/devices -H 'Authorization: License {key}'
+
+The client: pip install ./client   (client/README.md);  offline files by hand: {url}/offline
 """
 
 
@@ -49,7 +55,8 @@ def main() -> int:
 
 
 def _serve(servers: Servers, port: int) -> int:
-    settings = servers.settings(port=port, host=HOST, log=Log(level="warning"))
+    testing = Testing(chaos=True) if wants_chaos() else None
+    settings = servers.settings(port=port, host=HOST, log=Log(level="warning"), testing=testing)
     logging.configure(settings.log)
 
     async def serve(stop: asyncio.Event) -> None:
@@ -63,7 +70,14 @@ def _serve(servers: Servers, port: int) -> int:
 
 
 def welcome(demo: Demo) -> str:
-    return WELCOME.format(url=demo.url, run=RUN, key=demo.license_key, floating_key=demo.floating_license_key)
+    return WELCOME.format(
+        url=demo.url,
+        run=RUN,
+        key=demo.license_key,
+        floating_key=demo.floating_license_key,
+        product=demo.product,
+        root_key=demo.root_key,
+    )
 
 
 def chosen_port() -> int | None:
@@ -72,6 +86,14 @@ def chosen_port() -> int | None:
         return int(text)
     print(f"seatkeeper: PORT must be a number from 1 to 65535, not {text!r}", file=sys.stderr)
     return None
+
+
+def wants_chaos() -> bool:
+    """Whether CHAOS asks for calls that go wrong; says so where it does."""
+    if os.environ.get("CHAOS", "0") in ("", "0"):
+        return False
+    print(CHAOS, flush=True)
+    return True
 
 
 def is_free(port: int) -> bool:

@@ -22,6 +22,7 @@ from shared.facts.transport import InProcess, Receive
 from shared.ledger.outbox import BATCH, clear_sent, relay_once
 from shared.runtime.background import background
 from shared.runtime.resources import Resources, open_resources
+from shared.web.chaos import chaotic
 from shared.web.endpoints import add_routes
 from shared.web.openapi import documented
 from shared.web.routes import Route
@@ -65,5 +66,5 @@ async def open_standalone(settings: Settings, *, receivers: Sequence[Receive] = 
         for work in reconcilers(resources, settings.reconciliation):
             await stack.enter_async_context(background(work))
         app = web.Application()
-        add_routes(app, resources.metrics, routes(resources))
+        add_routes(app, resources.metrics, chaotic(routes(resources), settings.testing.chaos))
         yield Standalone(app=app, resources=resources, reap=reap(resources, settings.reaper), relay=relay)

@@ -17,7 +17,7 @@ from services.standalone.story import Stage, Story, StoryError
 from shared.ledger.simulated_clock import move_clock
 from shared.licensing.facts import Fact
 from shared.runtime import lifecycle, logging
-from shared.runtime.sections import Log
+from shared.runtime.sections import Log, Testing
 
 
 def main() -> int:
@@ -41,7 +41,7 @@ async def _play(servers: Servers, folder: Path) -> None:
         facts.extend(delivered)
 
     await prepare(servers)
-    settings = servers.settings(port=0, log=Log(level="error"), simulated_clock=True)
+    settings = servers.settings(port=0, log=Log(level="error"), testing=Testing(simulated_clock=True))
     async with open_standalone(settings, receivers=[hear]) as standalone:
         runner = web.AppRunner(standalone.app, **lifecycle.PROTOCOL_OPTIONS)
         await runner.setup()

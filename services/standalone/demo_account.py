@@ -5,11 +5,13 @@ What a newcomer needs is kept in `.run/demo.json`; keys and tokens are nowhere e
 
 import os
 from pathlib import Path
+from uuid import UUID
 
 import msgspec
 
 from services.portal.accounts import SCOPES, Accounts, terms
 from services.portal.licenses import Licenses
+from services.portal.lookups import Lookups
 from shared.licensing.leases import DAY_S
 from shared.licensing.model import Kind, Rules
 from shared.runtime.resources import Resources
@@ -17,11 +19,12 @@ from shared.runtime.resources import Resources
 PRODUCT = "demo-app"
 NODE_LOCKED, FLOATING = "Node-locked, 3 devices", "Floating, 2 seats of 10 minutes"
 TOKEN_USES = 100
+OFFLINE_DAYS = 30
 TOKEN_TTL_S = 365 * DAY_S
 
 
 class Demo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What `.run/demo.json` holds."""
+    """What `.run/demo.json` holds. `root_key` is what clients pin, in its short form."""
 
     url: str
     account_id: str
@@ -29,6 +32,8 @@ class Demo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     floating_license_key: str
     activation_token: str
     management_token: str
+    root_key: str = ""
+    product: str = PRODUCT
 
 
 async def ensure_demo(resources: Resources, path: Path, url: str) -> Demo:
@@ -39,7 +44,9 @@ async def ensure_demo(resources: Resources, path: Path, url: str) -> Demo:
     kept = _read(path)
     if kept is None or await licenses.find(kept.license_key) is None:
         kept = await _create(resources, licenses, url)
-    demo = msgspec.structs.replace(kept, url=url)
+    lookups = Lookups(resources.catalog, resources.reader, resources.keystore)
+    root_key = await lookups.root_key(UUID(kept.account_id))
+    demo = msgspec.structs.replace(kept, url=url, root_key=root_key["x"])
     _write(path, demo)
     return demo
 
@@ -49,7 +56,8 @@ async def _create(resources: Resources, licenses: Licenses, url: str) -> Demo:
     account = (await accounts.create("Demo vendor")).id
     await accounts.add_product(account, code=PRODUCT, name="Demo application")
     for name, kind, seats in ((NODE_LOCKED, Kind.NODE_LOCKED, 3), (FLOATING, Kind.FLOATING, 2)):
-        rules = Rules(show_holders=kind is Kind.FLOATING)
+        is_floating = kind is Kind.FLOATING
+        rules = Rules(show_holders=is_floating, offline_max_days=0 if is_floating else OFFLINE_DAYS)
         granted = terms(kind=kind, product_code=PRODUCT, rules=rules)
         await accounts.add_policy(account, name=name, seats=seats, terms=granted)
     node_locked = await licenses.create(account, policy=NODE_LOCKED, customer="Ada")

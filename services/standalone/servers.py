@@ -40,12 +40,12 @@ class Servers(msgspec.Struct, frozen=True, kw_only=True):
         return self.postgres.dsn(DATABASE)
 
     def settings(
-        self, *, port: int, host: str = "127.0.0.1", log: Log | None = None, simulated_clock: bool = False
+        self, *, port: int, host: str = "127.0.0.1", log: Log | None = None, testing: Testing | None = None
     ) -> Settings:
-        """With `simulated_clock` the ledger's clock may jump, as a demonstration's does."""
+        """With `testing`, such as a clock that may jump, the environment is `development`."""
         return Settings(
-            environment="development" if simulated_clock else "production",
-            testing=Testing(simulated_clock=simulated_clock),
+            environment="development" if testing else "production",
+            testing=testing or Testing(),
             server=Server(host=host, port=port, health_host=host, health_port=0),
             postgres=Postgres(dsn=Secret(self.postgres.dsn(DATABASE, ROLE))),
             redis=Redis(url=Secret(self.redis.url)),

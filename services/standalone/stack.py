@@ -21,7 +21,7 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
-from services.standalone.__main__ import HOST, RUN, chosen_port, end_on_term, is_free, welcome
+from services.standalone.__main__ import HOST, RUN, chosen_port, end_on_term, is_free, wants_chaos, welcome
 from services.standalone.demo_account import ensure_demo
 from services.standalone.embedded import EmbeddedServerError, die_with_parent, free_port
 from services.standalone.ingress import ingress
@@ -43,6 +43,7 @@ SERVICES = ("activation", "heartbeat", "reaper", "portal")
 LISTENER = Subscriber(queue="seatkeeper.story", keys=("fact.#",))
 START_S = 60.0
 SIMULATED_CLOCK = {"SEATKEEPER_ENVIRONMENT": "development", "SEATKEEPER_TESTING_SIMULATED_CLOCK": "true"}
+CHAOS = {"SEATKEEPER_ENVIRONMENT": "development", "SEATKEEPER_TESTING_CHAOS": "true"}
 
 
 class Replica:
@@ -109,7 +110,8 @@ def main(argv: Sequence[str]) -> int:
             if options.story:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seatkeeper-stack-")))
             logging.configure(Log(level="error"))
-            running = stack.enter_context(running_stack(folder, options.replicas, simulated_clock=options.story))
+            declared = SIMULATED_CLOCK if options.story else CHAOS if wants_chaos() else None
+            running = stack.enter_context(running_stack(folder, options.replicas, declared))
             return asyncio.run(_play(running, port)) if options.story else _serve(running, port)
     except (EmbeddedServerError, StoryError, TimeoutError) as error:
         print(f"seatkeeper: {error}", file=sys.stderr)
@@ -126,9 +128,9 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
 
 
 @contextmanager
-def running_stack(folder: Path, replicas: int, *, simulated_clock: bool = False) -> Iterator[Stack]:
-    """Start everything with its data in `folder`. From the main thread, before any event loop."""
-    declared = SIMULATED_CLOCK if simulated_clock else {}
+def running_stack(folder: Path, replicas: int, declared: Mapping[str, str] | None = None) -> Iterator[Stack]:
+    """Start everything with its data in `folder`; `declared` are variables for each service. From the main thread,
+    before any event loop."""
     programs = find_rabbitmq()
     if programs is None:
         raise EmbeddedServerError(
@@ -141,7 +143,7 @@ def running_stack(folder: Path, replicas: int, *, simulated_clock: bool = False)
         started: dict[str, list[Replica]] = {name: [] for name in SERVICES}
         for name in SERVICES * replicas:
             variables = environment(servers, rabbitmq.url, name, free_port(), free_port())
-            replica = Replica(name, variables | declared)
+            replica = Replica(name, {**variables, **(declared or {})})
             stack.callback(replica.end)
             started[name].append(replica)
         for replica in [replica for replicas_of_one in started.values() for replica in replicas_of_one]:

@@ -171,14 +171,30 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True):
             return False
 
 
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class Chaos(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What goes wrong on purpose, each for its share of the calls (see `shared.web.chaos`). A `seed` repeats a run."""
+
+    reject: Share = 0.05
+    delay: Share = 0.05
+    reset: Share = 0.05
+    twice: Share = 0.05
+    delay_s: Annotated[float, msgspec.Meta(ge=0, le=60)] = 1.0
+    seed: int | None = None
+
+
 class Testing(msgspec.Struct, frozen=True, kw_only=True):
     """What only tests and demonstrations may do; production refuses whatever differs from these defaults.
 
     `simulated_clock` says that the ledger's clock may jump; `shortest_floating_lease_s` is a policy's shortest lease.
+    `chaos` breaks calls on purpose: true for the usual shares of them, or a table of shares.
     """
 
     simulated_clock: bool = False
     shortest_floating_lease_s: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 60
+    chaos: bool | Chaos = False
 
 
 class Audit(msgspec.Struct, frozen=True, kw_only=True):

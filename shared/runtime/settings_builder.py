@@ -97,6 +97,8 @@ def _section(expected: Any) -> tuple[type[Any] | None, bool]:
     """The struct type behind `Section` or `Section | None`, and whether None is allowed."""
     union = get_origin(expected) in (Union, UnionType)
     members = get_args(expected) if union else (expected,)
+    if bool in members:
+        return None, False  # a switch that may be finer: one value
     found = next((m for m in members if isinstance(m, type) and issubclass(m, msgspec.Struct)), None)
     return found, union and type(None) in members
 

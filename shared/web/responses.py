@@ -41,13 +41,17 @@ class EncodedResponse(web.Response):
         self._keep_alive = True
         self._req = request
         self._payload_writer = request.writer
-        self._message = b"%bContent-Length: %d\r\nDate: %b\r\n\r\n%b" % (
-            _head(self._status, self._fields),
+        self._message = self.message()
+        return self._payload_writer
+
+    def message(self, *more: tuple[str, str]) -> bytes:
+        """The whole answer as it is sent, with `more` fields."""
+        return b"%bContent-Length: %d\r\nDate: %b\r\n\r\n%b" % (
+            _head(self._status, self._fields + more),
             len(self._body),
             rfc822_formatted_time().encode(),
             self._body,
         )
-        return self._payload_writer
 
     async def write_eof(self, data: bytes = b"") -> None:
         if self._message is None:

@@ -14,6 +14,7 @@ from shared.runtime.background import Work, background
 from shared.runtime.facts import Subscription, facts_flowing
 from shared.runtime.resources import Resources, Settings, open_resources
 from shared.runtime.settings import load_or_exit
+from shared.web.chaos import chaotic
 from shared.web.endpoints import add_routes
 from shared.web.health import health_app
 from shared.web.openapi import documented
@@ -49,7 +50,7 @@ def main(
             for work in beside(resources, settings):
                 await stack.enter_async_context(background(work))
             app = web.Application()
-            add_routes(app, resources.metrics, documented(routes(resources)))
+            add_routes(app, resources.metrics, chaotic(documented(routes(resources)), settings.testing.chaos))
             await lifecycle.serve(app, settings.server, probes(resources), stop)
 
     return lifecycle.run(serve)

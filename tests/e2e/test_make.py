@@ -109,6 +109,9 @@ def test_make_run_serves_and_its_printed_curl_lines_work(checkout: Path, running
     assert demo["url"] == one.url
     secrets = {"licenseKey", "floatingLicenseKey", "activationToken", "managementToken"}
     assert secrets <= set(demo)
+    assert (len(demo["rootKey"]), demo["product"]) == (43, "demo-app")
+    assert demo["rootKey"] in one.printed
+    assert "CHAOS" not in one.printed
     assert (one.folder / "demo.json").stat().st_mode & 0o077 == 0
     time.sleep(0.2)
     lines = re.findall(r"^\s+(curl .*)$", one.printed, re.MULTILINE)
@@ -137,6 +140,8 @@ def test_it_stops_cleanly_and_a_second_start_keeps_the_data(
     wait_for(lambda: not one.server_pids())
     assert "Traceback" not in one.printed
 
+    made_before = {name: value for name, value in demo.items() if name not in ("rootKey", "product")}
+    (one.folder / "demo.json").write_text(json.dumps(made_before))
     two = start(checkout, running)
     assert two.wait_until_ready() == demo | {"url": two.url}
     assert post(two.url + "/v1/activate", seat)[0] == 200
