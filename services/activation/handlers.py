@@ -2,7 +2,6 @@
 
 import time
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from aiohttp import web
@@ -22,6 +21,7 @@ from services.activation.messages import (
     ValidAnswer,
 )
 from services.activation.public_keys import PublicKeys
+from services.activation.refusals import denied_problem, refused_problem
 from services.activation.release import Releasing
 from services.activation.validate import Question, Validation
 from shared.ledger.clock import Clock
@@ -96,7 +96,7 @@ class Handlers:
             self._address_of(request),
         )
         if validity.denied is not None:
-            return _denied(request, validity.denied, valid=False)
+            return denied_problem(request, validity.denied, valid=False)
         if validity.refused is not None:
             return problem(request, validity.refused, valid=False, limit=validity.limit, used=validity.used)
         return reply(
@@ -131,7 +131,7 @@ class Handlers:
         page = await self._devices(
             key, self._address_of(request), states=query.state, after=query.after, limit=query.limit
         )
-        return _denied(request, page) if isinstance(page, Denied) else reply(_page(page))
+        return denied_problem(request, page) if isinstance(page, Denied) else reply(_page(page))
 
     async def delete_device(self, request: web.Request) -> web.Response:
         key = _authorized_key(request)
@@ -193,7 +193,7 @@ def _activated(outcome: Activated) -> ActivatedAnswer:
 
 def _not_activated(request: web.Request, outcome: NotActivated) -> web.Response:
     if outcome.denied is not None:
-        return _denied(request, outcome.denied)
+        return denied_problem(request, outcome.denied)
     skewed = outcome.code is Code.TIMESTAMP_SKEWED
     server_time = rfc3339(time.time()) if skewed else None
     return license_problem(
@@ -207,14 +207,7 @@ def _not_activated(request: web.Request, outcome: NotActivated) -> web.Response:
 
 
 def _refused(request: web.Request, outcome: Denied | Refused) -> web.Response:
-    if isinstance(outcome, Denied):
-        return _denied(request, outcome)
-    return problem(request, outcome.code, until=_time(outcome.until))
-
-
-def _denied(request: web.Request, denied: Denied, **members: Any) -> web.Response:
-    fault = Fault.KEY_MISTYPED if denied.fault is not None else None
-    return problem(request, denied.code, fault=fault, **members)
+    return denied_problem(request, outcome) if isinstance(outcome, Denied) else refused_problem(request, outcome)
 
 
 def _authorized_key(request: web.Request) -> str:

@@ -10,6 +10,11 @@ from services.activation.messages import (
     DevicesAnswer,
     DevicesQuery,
     KeySetAnswer,
+    LicenseFileAnswer,
+    OfflineActivateBody,
+    OfflineReceiptFile,
+    OfflineRequestFile,
+    OfflineReturnBody,
     PendingAnswer,
     ReleaseBody,
     ReleasedAnswer,
@@ -24,6 +29,8 @@ ACTIVATE_BODY = Body(ActivateBody)
 VALIDATE_BODY = Body(ValidateBody)
 RELEASE_BODY = Body(ReleaseBody)
 DEVICES_QUERY = Query(DevicesQuery)
+OFFLINE_ACTIVATE_BODY = Body(OfflineActivateBody)
+OFFLINE_RETURN_BODY = Body(OfflineReturnBody)
 
 _KEPT = (Code.LICENSE_KEY_INVALID, Code.DEVICE_NOT_FOUND, Code.OFFLINE_HELD, Code.RELEASE_LIMIT_EXCEEDED)
 
@@ -94,6 +101,52 @@ RESET = Operation(
     body=RELEASE_BODY,
     answers={200: ResetAnswer},
     refusals=_KEPT,
+)
+
+OFFLINE_ACTIVATE = Operation(
+    "POST",
+    "/v1/offline/activate",
+    "offline_activate",
+    "Turn the request of a device without a network into a license file. The same request again gets the same file.",
+    caller=Caller.KEY,
+    body=OFFLINE_ACTIVATE_BODY,
+    answers={200: LicenseFileAnswer, 201: LicenseFileAnswer},
+    refusals=(
+        Code.LICENSE_KEY_INVALID,
+        Code.REPLAYED,
+        Code.LICENSE_SUSPENDED,
+        Code.LICENSE_EXPIRED,
+        Code.LICENSE_REVOKED,
+        Code.VERSION_NOT_SUPPORTED,
+        Code.DEVICE_LIMIT_EXCEEDED,
+        Code.DEVICE_NOT_ALLOWED,
+        Code.DEVICE_BLOCKED,
+        Code.LEASE_LOST,
+        Code.OFFLINE_HELD,
+        Code.OFFLINE_NOT_ALLOWED,
+    ),
+    parts=(OfflineRequestFile,),
+)
+
+OFFLINE_RETURN = Operation(
+    "POST",
+    "/v1/offline/return",
+    "offline_return",
+    "Give the seat behind an offline license file back, by the device's own receipt.",
+    caller=Caller.RECEIPT,
+    body=OFFLINE_RETURN_BODY,
+    answers={200: ReleasedAnswer},
+    refusals=(Code.DEVICE_NOT_FOUND, Code.RELEASE_LIMIT_EXCEEDED),
+    parts=(OfflineReceiptFile,),
+)
+
+OFFLINE_PAGE = Operation(
+    "GET",
+    "/offline",
+    "offline_page",
+    "The page on which a holder does both by hand.",
+    answers={200: str},
+    content="text/html",
 )
 
 LIST_DEVICES = Operation(

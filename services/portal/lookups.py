@@ -13,6 +13,7 @@ from shared.ledger.ledger import LicenseNotFoundError
 from shared.ledger.reader import LicenseRef, Reader, TrailEntry
 from shared.licensing.model import Device, DeviceState, License
 from shared.runtime.keystore import Keystore
+from shared.signing.keys import PublicJwk, public_jwk
 
 DEVICES_SHOWN = 100
 TRAIL_SHOWN = 20
@@ -49,8 +50,14 @@ class Lookups:
         With others, what is made here would be hashed under a pepper that no service holds.
         Raises `CatalogError` and `BrokenSealError`.
         """
-        if await self._keystore.account(account_id) is None:
+        await self.root_key(account_id)
+
+    async def root_key(self, account_id: UUID) -> PublicJwk:
+        """The key that the account's clients pin. Raises `CatalogError`."""
+        keys = await self._keystore.account(account_id)
+        if keys is None:
             raise CatalogError("no such account")
+        return public_jwk(keys.root.public_key)
 
     async def accounts(self, *, limit: int, after: UUID = FIRST) -> list[tuple[UUID, str, datetime]]:
         """(id, name, when it was made) of each account."""

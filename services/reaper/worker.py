@@ -1,7 +1,7 @@
 """The reaper's loop: a pass now and then until told to stop; what fails is told and tried at the next.
 
 Between passes the breakers look every few seconds, so that a clock that steps halts more than the next pass. Once an
-hour it keeps house: counts of contacts that are too old go, and the trail gets its coming months.
+hour it keeps house: counts of contacts and offline files that are too old go, and the trail gets its coming months.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from shared.ledger.chain import Stamp
 from shared.ledger.connections import Pool, UnavailableError
 from shared.ledger.contact_counts import clear_contacts
 from shared.ledger.halts import Cause, Look
+from shared.ledger.offline import clear_files
 from shared.ledger.trail import keep_partitions
 from shared.runtime.background import pause
 from shared.runtime.metrics import Metrics
@@ -102,6 +103,7 @@ class Worker:
             return
         try:
             await clear_contacts(self._pool)
+            await clear_files(self._pool)
             await keep_partitions(self._pool, self._stamp, retention_days=self._retention_days)
         except UnavailableError:
             return  # as the pass has told

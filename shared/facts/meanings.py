@@ -17,6 +17,7 @@ EVENTS = {
     EventKind.DEVICE_RESET: "A device's seat was given back to clear its state.",
     EventKind.DEVICE_RESUMED: "A floating device that was silent past its lease took a seat again.",
     EventKind.DEVICE_HELD_OFFLINE: "A device got an offline file, and holds its seat until `offlineUntil`.",
+    EventKind.DEVICE_RENEWED: "A device gave its offline file back and kept its seat, under a new generation.",
     EventKind.CLONE_SUSPECTED: "A device's count of its heartbeats went back: two machines may use one activation.",
     EventKind.LEASE_EXPIRING: "A silent device's lease is about to end.",
 }

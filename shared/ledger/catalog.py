@@ -84,8 +84,11 @@ class Catalog:
         async with self._transaction() as connection:
             await connection.execute(_SQL["add_account"], id, name)
             for key in keys:
-                sealed = (key.sealed_with, key.sealed, key.certificate)
-                await connection.execute(_SQL["add_signing_key"], id, key.kid, key.role, key.public_key, *sealed)
+                await _add_key(connection, id, key)
+
+    async def add_signing_key(self, account_id: UUID, key: StoredKey) -> None:
+        async with self._transaction() as connection:
+            await _add_key(connection, account_id, key)
 
     async def add_product(self, account_id: UUID, id: UUID, *, code: str, name: str) -> None:
         async with self._transaction() as connection:
@@ -189,6 +192,11 @@ class Catalog:
 
 def _license_row(row: asyncpg.Record) -> LicenseRow:
     return LicenseRow(**{name: row[name] for name in LicenseRow.__struct_fields__ if name != "id"}, id=own(row["id"]))
+
+
+async def _add_key(connection: Connection, account_id: UUID, key: StoredKey) -> None:
+    sealed = (key.sealed_with, key.sealed, key.certificate)
+    await connection.execute(_SQL["add_signing_key"], account_id, key.kid, key.role, key.public_key, *sealed)
 
 
 async def _tell_created(connection: Connection, license: License, actor: str) -> None:

@@ -59,6 +59,13 @@ class OnClone(StrEnum):
     REFUSE = "refuse"
 
 
+class OfflineAlgorithm(StrEnum):
+    """By what an offline file is signed: RSA-3072 (PS256), which old systems verify too, or Ed25519."""
+
+    RSA = "rsa"
+    ED25519 = "ed25519"
+
+
 class Reason(StrEnum):
     """Why a seat ended, as the trail and the device are told."""
 
@@ -89,6 +96,7 @@ class EventKind(StrEnum):
     DEVICE_RESET = "device.reset"
     DEVICE_RESUMED = "device.resumed"
     DEVICE_HELD_OFFLINE = "device.held_offline"
+    DEVICE_RENEWED = "device.renewed"
     CLONE_SUSPECTED = "device.clone_suspected"
     LEASE_EXPIRING = "lease.expiring"
 
@@ -98,7 +106,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
 
     - `expires_at` is the end that licenses are granted with; `valid_s` the length from a license's first activation.
     - Versions are those of the application, both ends included: see `versions.py`.
-    - Activations are counted per hour and license, releases by device or holder per year of 365 days and license.
+    - Activations are counted per hour and license, releases by device or holder, offline files that are given back
+      among them, per year of 365 days and license.
     - `offline_max_days` 0 allows no offline file.
     - `entitlements` are codes with an optional limit each, which the application reads in its lease.
     - `show_holders`: a device for which there is no seat is told who holds them.
@@ -114,6 +123,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     activations_per_hour: int | None = None
     releases_per_year: int | None = None
     offline_max_days: int = 0
+    offline_algorithm: OfflineAlgorithm = OfflineAlgorithm.RSA
     entitlements: dict[str, int | None] = msgspec.field(default_factory=dict)
     on_clone: OnClone = OnClone.MARK
     show_holders: bool = False
@@ -287,7 +297,13 @@ class HoldOffline(DeviceCommand, frozen=True, kw_only=True):
 
 
 class ReturnOffline(DeviceCommand, frozen=True, kw_only=True):
-    """The device's own receipt: its offline file is gone, and its seat is free."""
+    """The device's own receipt: its offline file is gone, and its seat is free.
+
+    With `keeps_seat` the device goes on: its seat begins anew, under the next generation, and was never anyone else's.
+    """
+
+    generation: int
+    keeps_seat: bool = False
 
 
 class Block(DeviceCommand, frozen=True, kw_only=True):

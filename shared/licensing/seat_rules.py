@@ -231,12 +231,17 @@ def reset(case: Case, command: Reset) -> Decision:
 
 
 def _kept_from(case: Case, device: Device, command: Release | Reset, *, forced: bool = False) -> Decision | None:
-    """The refusal that keeps a seat from being given back: a living offline file, or too many releases in a year.
+    """The refusal that keeps a seat from being given back: a living offline file, or too many releases in a year."""
+    if leases.is_offline(device, case.now) and not forced:
+        return case.refuse(Code.OFFLINE_HELD, device=device, until=device.offline_until)
+    return count_release(case, device, command)
+
+
+def count_release(case: Case, device: Device, command: DeviceCommand) -> Decision | None:
+    """One more seat given back this year, or the refusal where the policy allows no more.
 
     Devices and holders move a node-locked license as often as the policy allows; a vendor as often as he likes.
     """
-    if leases.is_offline(device, case.now) and not forced:
-        return case.refuse(Code.OFFLINE_HELD, device=device, until=device.offline_until)
     most = case.license.terms.releases_per_year
     if most is None or command.actor == ADMIN or device.state is not DeviceState.ACTIVE:
         return None

@@ -17,10 +17,12 @@ from shared.ledger.connections import LOST, Pool, UnavailableError, open_pool
 from shared.ledger.contact_counts import ContactCounts
 from shared.ledger.ledger import AfterCommit, Ledger
 from shared.ledger.migrate import pending
+from shared.ledger.offline import OfflineFiles
 from shared.ledger.reader import Reader
 from shared.licensing.model import Change
 from shared.runtime.background import background
 from shared.runtime.contacts import Contacts
+from shared.runtime.file_signing import FileSigner
 from shared.runtime.holders import Holders
 from shared.runtime.issuing import Issuer
 from shared.runtime.keystore import Keystore
@@ -79,6 +81,8 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
     holders: Holders
     keystore: Keystore
     issuer: Issuer
+    file_signer: FileSigner
+    offline_files: OfflineFiles
     device_tokens: DeviceTokens
     license_keys: LicenseKeyHasher
     management_tokens: LicenseKeyHasher
@@ -141,6 +145,7 @@ def _build(settings: Settings, pool: Pool, redis: RedisConnection, on_commit: Ca
     clock = Clock(pool)
     reader = Reader(pool)
     keystore = Keystore(reader, secrets)
+    catalog = Catalog(pool)
     tokens = DeviceTokens(secrets)
     refusals = Refusals()
     projection = Projection(redis, ProjectionClock(now_s=clock.now_s, epoch=lambda: clock.epoch))
@@ -158,7 +163,7 @@ def _build(settings: Settings, pool: Pool, redis: RedisConnection, on_commit: Ca
         ledger=ledger,
         after_commit=after_commit,
         reader=reader,
-        catalog=Catalog(pool),
+        catalog=catalog,
         redis=redis,
         projection=projection,
         nonces=Nonces(redis),
@@ -167,6 +172,8 @@ def _build(settings: Settings, pool: Pool, redis: RedisConnection, on_commit: Ca
         holders=Holders(reader),
         keystore=keystore,
         issuer=Issuer(keystore, tokens),
+        file_signer=FileSigner(keystore, catalog, secrets),
+        offline_files=OfflineFiles(pool),
         device_tokens=tokens,
         license_keys=LicenseKeyHasher(secrets),
         management_tokens=LicenseKeyHasher(secrets, Purpose.MANAGEMENT_TOKEN),

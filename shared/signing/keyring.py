@@ -10,7 +10,7 @@
 
 import os
 import uuid
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -36,6 +36,7 @@ __all__ = [
     "BrokenSealError",
     "SealedKey",
     "SigningKey",
+    "certificate_end",
     "certify",
     "load_signing_key",
     "new_account_keys",
@@ -108,6 +109,14 @@ def verify_certificate(root_public: bytes, token: str, now: datetime, *, account
     if claims is None or claims.iss != account or not claims.nbf <= now.timestamp() < claims.exp:
         return None
     return claims.leaf if public_of(claims.leaf) is not None else None
+
+
+def certificate_end(token: str) -> datetime:
+    """The end of a certificate of our own."""
+    claims = jws.peek_as(token, _Certificate)
+    if claims is None:
+        raise ValueError("this is no certificate")
+    return datetime.fromtimestamp(claims.exp, UTC)
 
 
 def seal(master: MasterSecrets, account: uuid.UUID, kid: str, private_raw: bytes) -> SealedKey:

@@ -1,24 +1,19 @@
 """The license file: what a device without a network runs on. Readable JSON, proven by the account's root key alone.
 
-- `signature` is a detached JWS over the RFC 8785 form of all other members. So whitespace, the order of members and
-  the spelling of text and numbers do not matter, and everything else does.
 - By RSA-3072 (PS256) or by Ed25519, as the leaf key is; the leaf's certificate travels inside as `leaf`.
-- Refused: a member named twice at any depth, anything but whitespace around the object, text that is not UTF-8, numbers
-  that RFC 8785 cannot write, members of ours in another shape. Signed members that are not ours are ignored.
-- What is read is read from the signed form, not from the file's text.
+- It carries its signature as `signed_json` says, and is read as strictly. Refused are members of ours in another shape
+  too; signed members that are not ours are ignored.
 - `verify` is pure and never raises: the root is the caller's, and so are the product and the time.
 """
 
-import json
 import uuid
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
-import rfc8785
 
-from shared.signing import jws
+from shared.signing import jws, signed_json
 from shared.signing.keyring import verify_certificate
 from shared.signing.keys import RsaSigningKey, SigningKey, public_of
 
@@ -64,9 +59,7 @@ def sign(key: SigningKey | RsaSigningKey, file: LicenseFile) -> bytes:
     whole = msgspec.structs.replace(
         file, issued=file.issued.replace(microsecond=0), expiry=file.expiry.replace(microsecond=0)
     )
-    members = msgspec.to_builtins(whole)
-    signature = jws.sign_detached(key, TYP, rfc8785.dumps(members))
-    return json.dumps(members | {"signature": signature}, indent=2, ensure_ascii=False).encode() + b"\n"
+    return signed_json.sign(key, TYP, msgspec.to_builtins(whole))
 
 
 def verify(file: bytes, root_public: bytes, product: str, now: datetime) -> LicenseFile | FileFault:
@@ -88,24 +81,10 @@ def verify(file: bytes, root_public: bytes, product: str, now: datetime) -> Lice
 
 def _parts(file: bytes) -> tuple[LicenseFile, bytes, str] | None:
     """What the file says, the bytes that are signed, and the signature."""
-    try:
-        members = _members(file)
-        signature = members.pop("signature")
-        signed = rfc8785.dumps(members)
-        read = msgspec.json.decode(signed, type=LicenseFile)
-    except (ValueError, KeyError, RecursionError):
+    parts = signed_json.read(file, longest=LONGEST_FILE)
+    if parts is None:
         return None
-    return (read, signed, signature) if isinstance(signature, str) else None
-
-
-def _members(file: bytes) -> dict[str, Any]:
-    if len(file) > LONGEST_FILE:
-        raise ValueError("the file is too long")
-    members = json.loads(file.decode(), object_pairs_hook=jws.each_once, parse_constant=_refuse)
-    if not isinstance(members, dict):
-        raise ValueError("the file is no object")
-    return members
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+    try:
+        return msgspec.json.decode(parts[0], type=LicenseFile), *parts
+    except (ValueError, RecursionError):
+        return None

@@ -185,7 +185,7 @@ def _answers(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
     return {
         str(status): {
             "description": HTTPStatus(status).phrase,
-            "content": {"application/json": {"schema": schemas.of(answer)}},
+            "content": {operation.content: {"schema": schemas.of(answer)}},
         }
         for status, answer in operation.answers.items()
     }

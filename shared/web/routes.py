@@ -29,6 +29,7 @@ class Caller(StrEnum):
     KEY_OR_TOKEN = "For the holder of a license key or of an activation token, in the body."  # noqa: S105 - no password
     KEY_HEADER = "For the holder of a license key: `Authorization: License KEY`."
     DEVICE = "For a device: its token in the body, or `Authorization: Bearer TOKEN`."
+    RECEIPT = "For a device: what it signed with its own key, in the body."
     FLEET = "For a gateway that holds the tokens of devices: each in its item."
 
 
@@ -68,7 +69,8 @@ class Query(Generic[T]):
 class Operation(msgspec.Struct, frozen=True):
     """A method on a path. `name` is that of its metrics too; `in_path` says what stands in the path.
 
-    An answer that may have several forms is a tuple of types; `parts` are types that others mention by name.
+    An answer that may have several forms is a tuple of types; `parts` are types that others mention by name;
+    `content` is the media type of answers.
     """
 
     method: str
@@ -82,6 +84,7 @@ class Operation(msgspec.Struct, frozen=True):
     answers: Mapping[int, Any] = {}
     refusals: tuple[Code, ...] = ()
     parts: tuple[type, ...] = ()
+    content: str = "application/json"
 
     @property
     def all_refusals(self) -> set[Code]:

@@ -33,6 +33,13 @@ class Fault(StrEnum):
     KEY_NOT_SENT = "KEY_NOT_SENT"
     BEARER_NOT_SENT = "BEARER_NOT_SENT"
     QUERY = "QUERY"
+    OFFLINE_DOCUMENT = "OFFLINE_DOCUMENT"
+    OFFLINE_SIGNATURE = "OFFLINE_SIGNATURE"
+    OFFLINE_OTHER_PRODUCT = "OFFLINE_OTHER_PRODUCT"
+    OFFLINE_REQUEST_OLD = "OFFLINE_REQUEST_OLD"
+    OFFLINE_REQUEST_USED = "OFFLINE_REQUEST_USED"
+    OFFLINE_OTHER_KEY = "OFFLINE_OTHER_KEY"
+    AWAITS_APPROVAL = "AWAITS_APPROVAL"
 
 
 CODES_EN: dict[Code, tuple[str, str]] = {
@@ -190,6 +197,18 @@ FAULTS_EN: dict[Fault, str] = {
     Fault.KEY_NOT_SENT: "Send the license key in the header `Authorization: License KEY`.",
     Fault.BEARER_NOT_SENT: "Send the device token as `deviceToken`, or in the header `Authorization: Bearer TOKEN`.",
     Fault.QUERY: "A query parameter is not accepted: `state` a device's state, `after` a device id, `limit` 1 to 500.",
+    Fault.OFFLINE_DOCUMENT: "`{field}` is not what the application wrote, or it was damaged. Choose that file again.",
+    Fault.OFFLINE_SIGNATURE: "`{field}` was altered, or another device signed it. Choose this device's file again.",
+    Fault.OFFLINE_OTHER_PRODUCT: "The request is for another product than the license key. Use that product's key.",
+    Fault.OFFLINE_REQUEST_OLD: (
+        "The request is more than a year old. Set the device's clock if it is wrong, then make a new request there."
+    ),
+    Fault.OFFLINE_REQUEST_USED: "This request was answered before, and its seat has ended since. Make a new request.",
+    Fault.OFFLINE_OTHER_KEY: (
+        "The device has shown another key before. Give its offline license file back, or wait until the time given in "
+        "`until`, then deactivate the device; or ask the vendor to free it."
+    ),
+    Fault.AWAITS_APPROVAL: "The vendor has to approve this device first. Send the same request again afterwards.",
 }
 
 FAULTS_ZH: dict[Fault, str] = {
@@ -213,6 +232,16 @@ FAULTS_ZH: dict[Fault, str] = {
     Fault.KEY_NOT_SENT: "请在请求头 `Authorization: License 密钥` 中提供许可证密钥。",
     Fault.BEARER_NOT_SENT: "请以 `deviceToken` 字段或请求头 `Authorization: Bearer 令牌` 提供设备令牌。",
     Fault.QUERY: "查询参数无效：`state` 为设备状态，`after` 为设备编号，`limit` 为 1 到 500。",
+    Fault.OFFLINE_DOCUMENT: "`{field}` 不是应用程序生成的文件，或者已损坏。请重新选择该文件。",
+    Fault.OFFLINE_SIGNATURE: "`{field}` 已被改动，或由另一台设备签名。请重新选择此设备的文件。",
+    Fault.OFFLINE_OTHER_PRODUCT: "此请求属于另一产品，与该许可证密钥不符。请使用该产品的许可证密钥。",
+    Fault.OFFLINE_REQUEST_OLD: "此请求已超过一年。如设备时钟有误，请先校准，再在该设备上生成新的请求。",
+    Fault.OFFLINE_REQUEST_USED: "此请求先前已得到答复，其席位此后已结束。请生成新的请求。",
+    Fault.OFFLINE_OTHER_KEY: (
+        "此设备先前出示过另一个密钥。请归还其离线许可证文件，或等到 `until` 给出的时间后停用此设备，"
+        "或联系软件供应商释放席位。"
+    ),
+    Fault.AWAITS_APPROVAL: "须先由软件供应商批准此设备。批准后请再次发送同一请求。",
 }
 
 CODES = {"en": CODES_EN, "zh": CODES_ZH}

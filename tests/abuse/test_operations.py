@@ -38,11 +38,12 @@ from schemathesis.specs.openapi.checks import (
 
 from shared.licensing.model import Approval, Kind, OnClone, Revoke, Rules, Suspend, device_id
 from tests.abuse.conftest import WHOLE, Table
+from tests.offline import Device
 from tests.platform import Answer, Api, Grant, Service, Services, Vendor, open_api
 
 pytest_plugins = ["tests.platform"]
 
-CASES = 50_000 if WHOLE else 600
+CASES = 50_000 if WHOLE else 700
 ROUND = 250
 SEED = int(os.environ.get("SEED", secrets.randbits(32) if WHOLE else 5))
 SHARES = {"/v1/activate": 6, "/v1/heartbeat": 5, "/v1/heartbeats": 5, "/v1/validate": 4, "/v1/devices": 3}
@@ -53,12 +54,14 @@ BODIES = {
     "/v1/deactivate": "ReleaseBody",
     "/api/deactivate": "ReleaseBody",
     "/v1/reset": "ReleaseBody",
+    "/v1/offline/activate": "OfflineActivateBody",
+    "/v1/offline/return": "OfflineReturnBody",
     "/v1/heartbeat": "HeartbeatBody",
     "/v1/heartbeats": "FleetItem",
 }
 DEEP = {"DEVICE_NOT_FOUND", "LEASE_LOST", "LICENSE_KEY_INVALID", "LICENSE_SUSPENDED", "REQUEST_INVALID", "VALID"}
 """What nobody is told who got no further than the door."""
-HINDRANCES = {"entitlements", "generation", "validUntil", "counter", "nonce"}
+HINDRANCES = {"entitlements", "generation", "validUntil", "counter", "nonce", "days"}
 """Members with which a request gets less far, as they are made up."""
 CHECKS = [
     not_a_server_error,
@@ -75,7 +78,7 @@ HTTP_METHODS = set(METHODS) - {"GROWL"}
 class Persona:
     """What somebody who asks may know; the names are those of members and parameters."""
 
-    knows: dict[str, str]
+    knows: dict[str, Any]
     authorizations: tuple[str, ...]
     may_leave: bool
     """One of them, or soon nobody would hold a seat."""
@@ -235,6 +238,7 @@ async def known_to_us(vendor: Vendor, api: Api) -> list[Persona]:
         "revoked": await vendor.license(),
         "ended": await vendor.license(expires_at=soon),
         "blocked": await vendor.license(),
+        "offline": await vendor.license(seats=50, rules=Rules(offline_max_days=30)),
     }
     personas = [await persona(vendor, api, name, grant) for name, grant in grants.items()]
     await vendor.licenses.set_status(grants["suspended"].ref, Suspend)
@@ -250,6 +254,9 @@ async def persona(vendor: Vendor, api: Api, name: str, grant: Grant) -> Persona:
     if name == "versions":
         await vendor.licenses.revoke_token(grant.account, token.id)
     device_token = seat.get("deviceToken", "skd1.")
+    device = Device(name)
+    file = (await api.post("/v1/offline/activate", {"licenseKey": grant.key, "request": device.request()})).json
+    unfiled = {"iss": str(grant.account), "license": str(grant.id), "device": seat["deviceId"], "generation": 1}
     return Persona(
         knows={
             "licenseKey": grant.key,
@@ -260,6 +267,8 @@ async def persona(vendor: Vendor, api: Api, name: str, grant: Grant) -> Persona:
             "accountId": str(grant.account),
             "fingerprint": name,
             "version": "1.5",
+            "request": device.request(),
+            "receipt": device.receipt(file if "device" in file else unfiled),
         },
         authorizations=(f"License {grant.key}", f"Bearer {device_token}"),
         may_leave=name == "full",
@@ -306,7 +315,8 @@ def one_round(
             answer = case.call(base_url=attack.url, session=session)
             case.validate_response(answer, checks=CHECKS)
             judge(attack, case, answer)
-            attack.answers[answer.status_code, answer.json().get("code", "")] += 1
+            code = answer.json().get("code", "") if answer.content.startswith(b"{") else ""
+            attack.answers[answer.status_code, code] += 1
         except (AssertionError, FailureGroup, requests.RequestException) as error:
             attack.faults.append(f"{attack.name}: {error!s:.1500}\n{case.as_curl_command()[:1500]}")
 

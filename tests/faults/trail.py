@@ -115,6 +115,10 @@ class Trail:
             elif event.event in TAKES_SEAT:
                 used += 1
                 self._take(event, at, used, limit, status)
+            elif event.event == "device.renewed":
+                used -= self._end(event, at)
+                used += 1
+                self._take(event, at, used, max(used, limit), "active")
             elif event.event in ENDS_SEAT:
                 used -= self._end(event, at)
             if (event.used, event.limit, event.allowed) != (used, limit, max(used, limit)):

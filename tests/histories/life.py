@@ -173,6 +173,7 @@ class Life(RuleBasedStateMachine):
         self.oracle.judge(command, decision.answer, world.devices, self.now)
         license = world.license
         self.oracle.check_counts(license.seats_used, license.seats_allowed, license.devices_pending)
+        self.oracle.check_releases(license.releases, self.now)
         assert world.token.uses == world.token.max_uses - self.oracle.token_uses
         self._check_repeated(command, decision)
         return decision

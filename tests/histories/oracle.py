@@ -42,6 +42,7 @@ from shared.licensing.model import (
     Suspend,
     Terms,
     Unblock,
+    Window,
 )
 
 HOUR, DAY, YEAR = timedelta(hours=1), timedelta(days=1), timedelta(days=365)
@@ -130,6 +131,12 @@ class Oracle:
     def check_counts(self, used: int, allowed: int, pending: int) -> None:
         assert (used, allowed, pending) == (len(self.seated), max(self.limit, len(self.seated)), self.waiting)
 
+    def check_releases(self, counted: Window, now: datetime) -> None:
+        """Where the policy limits them, each that was granted this year is counted."""
+        if self.terms.releases_per_year is not None:
+            over = counted.began_at is None or now >= counted.began_at + YEAR
+            assert (0 if over else counted.count) == fallen(self.releases, YEAR, now)
+
     def _lose_to_silence(self, id: UUID, now: datetime) -> None:
         known = self.devices[id]
         assert known.heard is not None
@@ -154,7 +161,9 @@ class Oracle:
                 self._speaks_of(command) and self._known(command).state == "seated" and self._is_offline(command, now)
             ):
                 return {Code.OFFLINE_HELD}
-            case Block() | Unblock() | ReturnOffline():
+            case ReturnOffline():
+                return set(self._against_return(command, now))
+            case Block() | Unblock():
                 return set() if self._speaks_of(command) else {Code.DEVICE_NOT_FOUND}
             case Approve():
                 return {Code.DEVICE_BLOCKED} if self._known(command).state == "blocked" else set()
@@ -212,10 +221,19 @@ class Oracle:
         elif self._holds(command):
             forced = isinstance(command, Release) and command.reason is Reason.FORCED
             yield from [Code.OFFLINE_HELD] * (self._is_offline(command, now) and not forced)
-            counts = command.actor != "admin" and self._known(command).state == "seated"
-            yield from [Code.RELEASE_LIMIT_EXCEEDED] * (
-                counts and spent(self.releases, self.terms.releases_per_year, YEAR, now)
-            )
+            yield from self._against_one_more_release(command, now)
+
+    def _against_return(self, command: ReturnOffline, now: datetime) -> Iterator[Code]:
+        if not self._speaks_of(command):
+            yield Code.DEVICE_NOT_FOUND
+        elif self._returns(command) and not command.keeps_seat:
+            yield from self._against_one_more_release(command, now)
+
+    def _against_one_more_release(self, command: DeviceCommand, now: datetime) -> Iterator[Code]:
+        counts = command.actor != "admin" and self._known(command).state == "seated"
+        yield from [Code.RELEASE_LIMIT_EXCEEDED] * (
+            counts and spent(self.releases, self.terms.releases_per_year, YEAR, now)
+        )
 
     def _against_offline_file(self, command: HoldOffline, now: datetime) -> Iterator[Code]:
         if not self._speaks_of(command):
@@ -272,7 +290,12 @@ class Oracle:
                 if known.state == "seated" and command.actor != "admin":
                     self.releases.append(now)
                 self._free(known)
-            case ReturnOffline() if self._holds(command) and known.offline is not None:
+            case ReturnOffline() if self._returns(command) and command.keeps_seat:
+                known.generation, known.counter, known.told = known.generation + 1, 0, []
+                self._renew(known, now)
+            case ReturnOffline() if self._returns(command):
+                if command.actor != "admin":
+                    self.releases.append(now)
                 self._free(known)
             case Expire() if self._holds(command) and known.state == "seated" and self.is_over(known, now):
                 self._lose_to_silence(command.device_id, now)
@@ -359,13 +382,22 @@ class Oracle:
         known = self._known(command)
         return known.state in ("seated", "waiting") and command.generation in (None, known.generation)
 
+    def _returns(self, command: ReturnOffline) -> bool:
+        """Whether the seat that was held is held still."""
+        return self._holds(command) and self._known(command).state == "seated"
+
     def _is_offline(self, command: DeviceCommand, now: datetime) -> bool:
         offline = self._known(command).offline
         return offline is not None and now < offline
 
 
 def spent(moments: list[datetime], most: int | None, length: timedelta, now: datetime) -> bool:
-    """Whether as many as allowed fell into the window that the first of them opened."""
+    """Whether as many as allowed fell into the window."""
+    return most is not None and fallen(moments, length, now) >= most
+
+
+def fallen(moments: list[datetime], length: timedelta, now: datetime) -> int:
+    """How many fell into the window of this moment, which the first of them opened."""
     opened, count = None, 0
     for moment in moments:
         if opened is None or moment >= opened + length:
@@ -373,7 +405,7 @@ def spent(moments: list[datetime], most: int | None, length: timedelta, now: dat
         count += 1
     if opened is None or now >= opened + length:
         count = 0
-    return most is not None and count >= most
+    return count
 
 
 def went_back(known: Known, command: Extend) -> bool:

@@ -55,6 +55,9 @@ def _told_by(trail: list[Any]) -> tuple[str, dict[Any, int]]:
         if row["event"] in _TAKES:
             assert row["device_id"] not in seated
             seated[row["device_id"]] = row["generation"]
+        elif row["event"] == "device.renewed":
+            assert seated[row["device_id"]] == row["generation"] - 1
+            seated[row["device_id"]] = row["generation"]
         elif row["event"] in ("device.released", "device.blocked"):
             seated.pop(row["device_id"], None)
         assert row["seats_used"] == len(seated)

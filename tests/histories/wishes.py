@@ -167,7 +167,11 @@ _MEMBERS: dict[type[Command], dict[str, list[Any]]] = {
     Expire: {"generation": _GENERATION},
     Announce: {"generation": _GENERATION},
     HoldOffline: {"generation": _GENERATION, "for_days": [7, 7, 7, 7, 1, 1, 400, 120, -1]},
-    ReturnOffline: {"generation": _GENERATION},
+    ReturnOffline: {
+        "generation": [step for step in _GENERATION if step is not None],
+        "actor": ["device", "device", "admin"],
+        "keeps_seat": [False, False, True],
+    },
     Block: {"generation": _GENERATION},
     Unblock: {},
     Approve: {},
@@ -229,7 +233,7 @@ def _wish(random: Random, situation: Situation) -> Wish:
     if situation.silent:
         weights[Extend] = 40
     if situation.moved:
-        weights |= {Release: 15, Reset: 8}
+        weights |= {Release: 15, Reset: 8, HoldOffline: 15, ReturnOffline: 40 if situation.offline else 1.5}
     if situation.ending:
         weights |= {Announce: 12, Expire: 20}
     (kind,) = random.choices(COMMANDS, [weights.get(kind, 1.5) for kind in COMMANDS])

@@ -67,11 +67,15 @@ async def test_a_vendor_begins_with_nothing_and_sells_a_license(
 
     account = (await admin("account", "create", "Acme", "--json")).json
     vendor = UUID(account["id"])
+    again = (await admin("account", "root-key", vendor, "--json")).json
+    assert (again["rootKey"], again["rootKeyText"]) == (account["rootKey"], account["rootKey"]["x"])
     assert "app" in (await admin("product", "create", vendor, "app", "App")).out
     terms = ("--lease", "30d", "--offline-grace", "5d", "--heartbeat", "2h", "--approval", "allow-list")
-    policy = ("policy", "create", vendor, "app", "Node", "--kind", "node-locked", "--seats", 3, *terms)
+    offline = ("--offline-days", 30, "--offline-algorithm", "ed25519")
+    policy = ("policy", "create", vendor, "app", "Node", "--kind", "node-locked", "--seats", 3, *terms, *offline)
     assert (await admin(*policy, "--json")).json.items() >= {
-        "leaseS": 2_592_000, "offlineGraceS": 432_000, "heartbeatIntervalS": 7200, "approval": "allow_list"
+        "leaseS": 2_592_000, "offlineGraceS": 432_000, "heartbeatIntervalS": 7200, "approval": "allow_list",
+        "offlineMaxDays": 30, "offlineAlgorithm": "ed25519",
     }.items()  # fmt: skip
     options = ("--seats", 2, "--expires", "2090-01-31", "--customer", "Ada")
     license = (await admin("license", "create", vendor, "Node", *options, "--json")).json

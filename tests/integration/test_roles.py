@@ -1,6 +1,6 @@
 """Each service's role in the database: it can do what the service needs, and nothing else."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import asyncpg
@@ -8,6 +8,7 @@ import pytest
 
 from shared.ledger.catalog import Catalog, CatalogError, NewKey
 from shared.ledger.clock import Clock
+from shared.ledger.offline import OfflineFiles, clear_files
 from shared.ledger.outbox import clear_sent, relay_once
 from shared.ledger.reader import Reader
 from shared.ledger.reaping import START, candidates
@@ -107,6 +108,8 @@ READERS = {
     "management_token": {PORTAL, STANDALONE, OPERATOR},
     "audit": {REAPER, PORTAL, STANDALONE, OPERATOR},
     "audit_seal": {REAPER, STANDALONE, OPERATOR},
+    "offline_device": {ACTIVATION, STANDALONE, OPERATOR},
+    "offline_file": {ACTIVATION, REAPER, STANDALONE, OPERATOR},
 }
 
 
@@ -121,7 +124,8 @@ async def test_only_the_vendors_side_adds_what_is_sold(database: Database, table
     adders = {
         role for role in ROLES if not await is_refused(database, role, f"INSERT INTO {table} SELECT FROM {table}")
     }
-    assert adders == {STANDALONE, OPERATOR} | ({PORTAL} if table != "account" else set())
+    also = {"account": set[str](), "signing_key": {PORTAL, ACTIVATION}}.get(table, {PORTAL})
+    assert adders == {STANDALONE, OPERATOR} | also
     async with open_role(database.dsn_for(ACTIVATION)) as pool:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await Catalog(pool).add_account(uuid4(), "Mine", [])
@@ -196,6 +200,40 @@ async def test_who_activates_finds_keys_and_counts_the_uses_of_tokens(database: 
         assert await reader.account_keys(ref[0]) == []
         await ledger.submit(ask(Activate, ref=ref, token_id=token))
     assert await fetch(database, "SELECT uses FROM activation_token") == [(1,)]
+
+
+@pytest.mark.parametrize("role", [ACTIVATION, STANDALONE])
+async def test_who_activates_keeps_offline_files_and_changes_none(database: Database, role: str) -> None:
+    ref, device = await add_license(database), uuid4()
+    async with open_role(database.dsn_for(role)) as pool:
+        files = OfflineFiles(pool)
+        first, other = b"1" * 32, b"2" * 32
+        assert await files.bind_key((*ref, device), 1, first) == first
+        assert await files.bind_key((*ref, device), 1, other) == first
+        assert await files.bind_key((*ref, device), 2, other) == other
+        assert await files.key_of((*ref, device), 3) is None
+        ended = datetime.now(UTC) - timedelta(days=1)
+        kept = await files.keep((*ref, device), 1, request=b"r" * 32, file=b"file", expires_at=ended)
+        again = await files.keep((*ref, device), 1, request=b"r" * 32, file=b"other", expires_at=ended)
+        assert (kept.license_id, kept.file, again) == (ref[1], b"file", kept)
+    for table in ("offline_device", "offline_file"):
+        assert await is_refused(database, role, f"UPDATE {table} SET generation = 9")
+    assert await is_refused(database, role, "DELETE FROM offline_device")
+    assert await is_refused(database, ACTIVATION, "DELETE FROM offline_file")
+
+
+async def test_the_reaper_clears_away_files_that_ended_long_ago(database: Database) -> None:
+    ref, ended = await add_license(database), datetime.now(UTC) - timedelta(days=300)
+    async with open_role(database.dsn_for(STANDALONE)) as pool:
+        for n in range(3):
+            end = ended + n * timedelta(days=100)
+            await OfflineFiles(pool).keep((*ref, uuid4()), 1, request=bytes([n]) * 32, file=b"", expires_at=end)
+    async with open_role(database.dsn_for(REAPER)) as pool:
+        await clear_files(pool)
+        assert await fetch(database, "SELECT count(*) FROM offline_file") == [(3,)]
+        await shift_clock(database, timedelta(days=100))
+        await clear_files(pool)
+    assert await fetch(database, "SELECT request FROM offline_file ORDER BY 1") == [(b"\1" * 32,), (b"\2" * 32,)]
 
 
 @pytest.mark.parametrize("role", [HEARTBEAT, OPERATOR])

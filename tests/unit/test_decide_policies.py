@@ -39,6 +39,7 @@ from shared.licensing.model import (
     Suspend,
     Window,
 )
+from shared.licensing.offline_rules import allows, file_end
 from tests.builders import NOW, ask, code_of, device_of, floating, make_device, make_license, make_terms
 
 HOUR = timedelta(hours=1)
@@ -260,7 +261,9 @@ def test_silence_frees_no_seat_whose_offline_file_lives() -> None:
     assert code_of(decided(ask(Activate, "new"), [*OTHERS[:2], held], terms=OFFLINE)) is Code.DEVICE_LIMIT_EXCEEDED
 
 
-@pytest.mark.parametrize("command", [ask(ReturnOffline), ask(Release, reason=Reason.FORCED)], ids=["return", "force"])
+@pytest.mark.parametrize(
+    "command", [ask(ReturnOffline, generation=1), ask(Release, reason=Reason.FORCED)], ids=["return", "force"]
+)
 def test_its_return_or_a_vendors_force_frees_it(command: Command) -> None:
     decision = decided(command, [make_device(offline_until=NOW + DAY)], terms=OFFLINE)
     assert (kinds(decision), device_of(decision).offline_until) == ([EventKind.DEVICE_RELEASED], None)
@@ -271,6 +274,72 @@ def test_a_receipt_for_an_earlier_generation_frees_nothing() -> None:
     assert decided(ask(ReturnOffline, generation=1), [held], terms=OFFLINE).answer == Granted(
         changed=False, device=held
     )
+
+
+def test_a_return_is_one_of_the_releases_that_a_policy_allows_in_a_year() -> None:
+    terms = make_terms(offline_max_days=30, releases_per_year=1)
+    held = make_device(offline_until=NOW + DAY)
+    decision = decided(ask(ReturnOffline, generation=1), [held], terms=terms)
+    assert decision.license.releases == Window(began_at=NOW, count=1)
+    spent = decided(ask(ReturnOffline, generation=1), [held], terms=terms, releases=decision.license.releases)
+    assert spent.answer == Refused(code=Code.RELEASE_LIMIT_EXCEEDED, device=held, until=NOW + 365 * DAY)
+
+
+def test_a_receipt_frees_the_seat_of_its_generation_where_no_file_is_left_of_it() -> None:
+    assert kinds(decided(ask(ReturnOffline, generation=1), [make_device()], terms=OFFLINE)) == [
+        EventKind.DEVICE_RELEASED
+    ]
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_a_device_that_gives_a_file_back_and_goes_on_begins_anew_in_the_same_seat(limit: int) -> None:
+    held = make_device(offline_until=NOW + DAY, counter=7)
+    terms = make_terms(offline_max_days=30, releases_per_year=0)
+    decision = decided(ask(ReturnOffline, generation=1, keeps_seat=True), [*OTHERS[:2], held], terms=terms, seats=limit)
+    device, license = device_of(decision), decision.license
+    assert kinds(decision) == [EventKind.DEVICE_RENEWED]
+    assert (device.state, device.generation, device.offline_until, device.counter) == (
+        DeviceState.ACTIVE,
+        2,
+        None,
+        0,
+    )
+    assert (license.seats_used, license.seats_allowed) == (3, 3)
+    again = decided(ask(ReturnOffline, generation=1, keeps_seat=True), [*OTHERS[:2], device], terms=terms)
+    assert again.events == ()
+
+
+@pytest.mark.parametrize(
+    ("days", "license_ends", "certificate_ends", "expected"),
+    [
+        (None, None, 3650, 30),
+        (7, None, 3650, 7),
+        (7, 5, 3650, 5),
+        (7, 9, 3650, 7),
+        (7, 5, 3, 3),
+    ],
+)
+def test_a_file_ends_with_what_was_asked_the_policy_the_license_or_the_certificate(
+    days: int | None, license_ends: int | None, certificate_ends: int, expected: int
+) -> None:
+    issued = NOW.replace(microsecond=0)
+    ends = issued + license_ends * DAY + timedelta(microseconds=7) if license_ends else None
+    license = make_license(terms=OFFLINE, expires_at=ends)
+    certificate_end = issued + certificate_ends * DAY
+    assert file_end(license, issued=issued, days=days, certificate_end=certificate_end) == issued + expected * DAY
+
+
+@pytest.mark.parametrize("on_expiry", [OnExpiry.WARN, OnExpiry.REFUSE_NEW])
+def test_a_license_that_serves_on_ends_no_file(on_expiry: OnExpiry) -> None:
+    license = make_license(terms=make_terms(offline_max_days=30, on_expiry=on_expiry), expires_at=NOW + DAY)
+    assert file_end(license, issued=NOW, days=9, certificate_end=NOW + 99 * DAY) == NOW + 9 * DAY
+
+
+@pytest.mark.parametrize(
+    ("most", "days", "allowed"), [(30, None, True), (30, 30, True), (30, 31, False), (0, None, False)]
+)
+def test_a_policy_says_how_long_a_file_may_last(most: int, days: int | None, allowed: bool) -> None:
+    assert allows(make_license(terms=make_terms(offline_max_days=most)), days) is allowed
 
 
 @pytest.mark.parametrize("state", [DeviceState.RELEASED, DeviceState.BLOCKED])

@@ -24,8 +24,6 @@ from tests.openapi import FILE, operations, whole
 
 OUTSIDE_OPERATIONS = {Code.METHOD_NOT_ALLOWED}
 """Said of a path, whichever operations it has."""
-NOT_YET_SAID = {Code.OFFLINE_NOT_ALLOWED}
-"""Of operations to come."""
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +84,7 @@ def test_it_has_each_operation_with_all_that_it_may_answer(shown: dict[str, Any]
 
 def test_every_code_is_of_some_operation() -> None:
     said = {code for operation in operations() for code in operation.all_refusals}
-    assert said == set(Code) - OUTSIDE_OPERATIONS - NOT_YET_SAID
+    assert said == set(Code) - OUTSIDE_OPERATIONS
 
 
 def test_a_name_stands_for_one_operation(shown: dict[str, Any]) -> None:

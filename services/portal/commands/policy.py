@@ -11,7 +11,7 @@ from services.portal.commands.arguments import AccountId, duration, example, mom
 from services.portal.commands.failures import CommandError
 from services.portal.commands.session import run, tell
 from services.portal.commands.views import terms_lines
-from shared.licensing.model import Approval, Kind, OnClone, OnExpiry, Overage, Rules
+from shared.licensing.model import Approval, Kind, OfflineAlgorithm, OnClone, OnExpiry, Overage, Rules
 
 app = typer.Typer(help="The rules under which licenses are granted.")
 
@@ -35,6 +35,11 @@ class OnExpiryName(StrEnum):
     REFUSE_ALL = "refuse-all"
     REFUSE_NEW = "refuse-new"
     WARN = "warn"
+
+
+class OfflineAlgorithmName(StrEnum):
+    RSA = "rsa"
+    ED25519 = "ed25519"
 
 
 class OnCloneName(StrEnum):
@@ -74,6 +79,9 @@ def create(
     activations_per_hour: Annotated[int | None, _option("New seats of a license in an hour.")] = None,
     releases_per_year: Annotated[int | None, _option("Seats of a license given back in a year, but by you.")] = None,
     offline_days: Annotated[int, typer.Option(help="How long an offline file may last; 0 allows none.")] = 0,
+    offline_algorithm: Annotated[
+        OfflineAlgorithmName, typer.Option(help="By what an offline file is signed.")
+    ] = OfflineAlgorithmName.RSA,
     entitlement: Annotated[list[str] | None, _option("A feature, with a limit or without: export, seats3d=5.")] = None,
     on_clone: Annotated[
         OnCloneName, typer.Option(help="What a device meets whose activation was copied.")
@@ -96,6 +104,7 @@ def create(
         activations_per_hour=activations_per_hour,
         releases_per_year=releases_per_year,
         offline_max_days=offline_days,
+        offline_algorithm=OfflineAlgorithm[offline_algorithm.name],
         entitlements=dict(map(_entitlement, entitlement or [])),
         on_clone=OnClone[on_clone.name],
         show_holders=show_holders,
