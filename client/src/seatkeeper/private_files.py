@@ -1,0 +1,75 @@
+"""Small files for their owner alone: written whole or not at all, with mode 0600 in folders of 0700.
+
+A file is written under another name beside its place, flushed to the disk, and then given its name: who reads sees the
+old one or the new one, also after a power cut. On Windows, where modes say little, the folder's own rights hold.
+"""
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def read(path: Path) -> bytes | None:
+    """The contents, or None where there is no such file."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write or replace the file."""
+    with _beside(path, data) as written:
+        os.replace(written, path)
+    _flush_folder(path.parent)
+
+
+def create(path: Path, data: bytes) -> bool:
+    """Write the file unless there is one: of several who try at once, one has True and its contents stay."""
+    with _beside(path, data) as written:
+        try:
+            os.link(written, path)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without links
+            if path.exists():
+                return False
+            os.replace(written, path)
+    _flush_folder(path.parent)
+    return True
+
+
+def set_aside(path: Path) -> Path:
+    """Take a file that cannot be used out of the way; gives the name it has now."""
+    aside = path.with_name(f"{path.name}.corrupt-{time.time_ns() // 1_000_000}")
+    os.replace(path, aside)
+    return aside
+
+
+@contextlib.contextmanager
+def _beside(path: Path, data: bytes) -> Iterator[str]:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, written = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # made with 0600
+    try:
+        with open(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield written
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(written)
+
+
+def _flush_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system that does not flush folders
+            os.fsync(handle)
+    finally:
+        os.close(handle)
