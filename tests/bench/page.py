@@ -99,13 +99,13 @@ def markdown(about: Mapping[str, object], results: Sequence[Result]) -> str:
     return "\n".join([", ".join(f"{name} {value}" for name, value in about.items()) + ".", "", *lines])
 
 
-def fill(path: Path, text: str) -> None:
+def fill(path: Path, text: str, *, begin: str = BEGIN, end: str = END) -> None:
     """Put it in the place that the document has for it. Raises `ValueError` where it has none."""
     document = path.read_text(encoding="utf-8")
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{path} has no place between {BEGIN} and {END}")
+    before, began, rest = document.partition(begin)
+    _, ended, after = rest.partition(end)
+    if not began or not ended:
+        raise ValueError(f"{path} has no place between {begin} and {end}")
     path.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")
 
 

@@ -159,7 +159,7 @@ class Link(asyncio.Protocol):
         self._dead = True
         for transport in (self._client, self._server):
             if transport is not None:
-                _abort(transport)
+                abort(transport)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.way.links.discard(self)
@@ -248,7 +248,7 @@ def _write(transport: asyncio.Transport, data: bytes) -> None:
         transport.write(data)
 
 
-def _abort(transport: asyncio.Transport) -> None:
+def abort(transport: asyncio.WriteTransport) -> None:
     """With a reset, not with an orderly end."""
     peer: socket.socket | None = transport.get_extra_info("socket")
     if peer is not None and peer.fileno() >= 0:
