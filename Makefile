@@ -38,6 +38,7 @@ check: env-dev ## Run format, lint, security lint, types, import rules, migratio
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/bandit -q -r -ll shared services client/src
 	@$(BIN)/python -m mypy --no-error-summary
+	@$(BIN)/python -m mypy --no-error-summary client/examples
 	@PYTHONPATH=client/src $(BIN)/python -c 'from importlinter.cli import lint_imports_command as lint; lint()' --no-logo > build/imports.txt 2>&1 \
 		|| { cat build/imports.txt >&2; exit 1; }
 	@$(if $(MIGRATIONS),$(SQUAWK) $(MIGRATIONS))

@@ -18,9 +18,11 @@ import pytest
 from aiohttp import web
 
 from services.portal.accounts import SCOPES
+from shared.licensing.model import Rules
 from shared.runtime.lifecycle import READINESS
 from shared.web.service import probes
 from tests.abuse.conftest import Table
+from tests.offline import Device
 from tests.platform import Answer, Api, Grant, Platform, Vendor, open_api, served, snapshot
 
 pytest_plugins = ["tests.platform"]
@@ -68,6 +70,7 @@ class Target:
     """What a request is about: ours, or what does not exist."""
 
     account: str
+    license: str
     device: str
     fingerprint: str
 
@@ -83,6 +86,7 @@ class World:
 Ask = Callable[[Api, str, Target], Any]
 """A request that shows a credential: where none is shown, an empty text."""
 
+OUR_NEW_SEAT = Outcome(Effect.OURS, 201)
 OURS, PUBLIC = Outcome(Effect.OURS, 200), Outcome(Effect.PUBLIC, 200)
 THEIRS, THEIR_NEW_SEAT = Outcome(Effect.THEIRS, 200), Outcome(Effect.THEIRS, 201)
 NO_KEY = Outcome(Effect.REFUSED, 401, "LICENSE_KEY_INVALID")
@@ -145,6 +149,18 @@ async def beating_together(api: Api, shown: str, _target: Target) -> Answer:
     return replace(answer, status=told["status"], body=_json(told), headers={**answer.headers, "Content-Type": kind})
 
 
+def asking_for_a_file(api: Api, shown: str, _target: Target) -> Any:
+    """For a machine of one's own."""
+    body = {"request": Device(f"a machine of {shown}"[:30]).request()} | ({"licenseKey": shown} if shown else {})
+    return api.post("/v1/offline/activate", body, headers=bearer(shown))
+
+
+def returning(api: Api, shown: str, target: Target) -> Any:
+    """With a receipt that is signed, by somebody."""
+    file = {"iss": target.account, "license": target.license, "device": target.device, "generation": 1}
+    return api.post("/v1/offline/return", {"receipt": Device().receipt(file)}, headers=bearer(shown))
+
+
 def getting(path: str) -> Ask:
     return lambda api, shown, target: api.ask("GET", path.format(account=target.account), headers=bearer(shown))
 
@@ -198,6 +214,21 @@ CASES: dict[tuple[str, str], list[Case]] = {
     ("POST", "/v1/deactivate"): [Case(ask=releasing("/v1/deactivate"), others=NO_KEY, roles=RELEASING)],
     ("POST", "/api/deactivate"): [Case(ask=releasing("/api/deactivate"), others=NO_KEY, roles=RELEASING)],
     ("POST", "/v1/reset"): [Case(ask=releasing("/v1/reset"), others=NO_KEY, roles=RELEASING)],
+    ("POST", "/v1/offline/activate"): [
+        Case(
+            ask=asking_for_a_file,
+            others=NO_KEY,
+            roles={
+                Role.NOBODY: NO_BODY,
+                **dict.fromkeys(TOKENS, NO_BODY),
+                Role.HOLDER: OUR_NEW_SEAT,
+                Role.SIBLING: THEIR_NEW_SEAT,
+                Role.FOREIGNER: THEIR_NEW_SEAT,
+            },
+        )
+    ],
+    ("POST", "/v1/offline/return"): [Case(ask=returning, others=NO_DEVICE, roles={})],
+    ("GET", "/offline"): [Case(ask=getting("/offline"), others=PUBLIC, roles={})],
     ("GET", "/v1/devices"): [
         Case(ask=listing, others=NO_KEY, roles={Role.HOLDER: OURS, Role.SIBLING: THEIRS, Role.FOREIGNER: THEIRS})
     ],
@@ -234,10 +265,10 @@ def registered(app: web.Application) -> set[tuple[str, str]]:
 
 
 async def make_world(platform: Platform) -> World:
-    us, them = await platform.vendor(), await platform.vendor()
-    ours = await us.license(seats=OUR_SEATS, customer="Ours, Inc.")
-    sibling = await us.license(seats=SIBLINGS_SEATS)
-    theirs = await them.license(seats=THEIR_SEATS)
+    us, them, rules = await platform.vendor(), await platform.vendor(), Rules(offline_max_days=30)
+    ours = await us.license(seats=OUR_SEATS, customer="Ours, Inc.", rules=rules)
+    sibling = await us.license(seats=SIBLINGS_SEATS, rules=rules)
+    theirs = await them.license(seats=THEIR_SEATS, rules=rules)
     fingerprint = f"fingerprint-{uuid4().hex}"
     seat = (await platform.api.activate(ours.key, fingerprint, name="Ada's secret laptop")).ok(201)
     tokens = {
@@ -248,7 +279,7 @@ async def make_world(platform: Platform) -> World:
     }
     await us.licenses.revoke_token(us.account, tokens[Role.REVOKED_TOKEN].id)
     return World(
-        target=Target(account=str(us.account), device=seat["deviceId"], fingerprint=fingerprint),
+        target=Target(account=str(us.account), license=str(ours.id), device=seat["deviceId"], fingerprint=fingerprint),
         credentials={
             Role.NOBODY: "",
             Role.HOLDER: ours.key,
@@ -355,7 +386,7 @@ def not_theirs(answer: Answer, changed: list[tuple[str, str]], world: World) -> 
 
 async def told_apart(api: Api, case: Case, shown: str, world: World, answer: Answer) -> str | None:
     """What does not exist is answered the same, to the byte."""
-    nothing = Target(account=str(uuid4()), device=str(uuid4()), fingerprint=uuid4().hex)
+    nothing = Target(account=str(uuid4()), license=str(uuid4()), device=str(uuid4()), fingerprint=uuid4().hex)
     other: Answer = await case.ask(api, shown, nothing)
     if (other.status, other.body) != (answer.status, answer.body):
         return f"what does not exist is {other.status} {other.body[:200]!r}, ours is {answer.body[:200]!r}"
