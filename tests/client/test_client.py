@@ -280,10 +280,24 @@ async def test_an_answer_that_is_not_the_servers_own_is_none(applications: Appli
         assert license.state.name is Name.LIMITED
 
 
-async def test_a_lease_of_another_vendor_gives_nothing(applications: Applications) -> None:
+@pytest.mark.parametrize("wrong", [{"product": ""}, {"license_key": "a key", "token": "a token"}])
+async def test_what_cannot_be_right_is_told_before_anything_is_sent(
+    applications: Applications, wrong: dict[str, str]
+) -> None:
+    application = await applications()
+    with pytest.raises(seatkeeper.ConfigurationError):
+        application.client(**wrong)
+
+
+async def test_a_lease_of_another_vendor_gives_nothing_and_takes_no_seat(applications: Applications) -> None:
     application, stranger = await applications(), await applications()
     with pytest.raises(seatkeeper.NotGenuine):
         await application.client(root_key=stranger.options()["root_key"]).__aenter__()
+    assert await application.seats_used() == 0
+    async with application.client():
+        with pytest.raises(seatkeeper.NotGenuine):
+            await application.client(root_key=stranger.options()["root_key"]).__aenter__()
+        assert await application.seats_used() == 1
 
 
 # --- Time -------------------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 Rules:
 - Every try of a call sends the same bytes, so that an outcome that was unknown is told by the next.
-- An answer that cannot be read, or that a heartbeat's MAC does not stand behind, counts as none.
+- An answer that cannot be read, or that a heartbeat's MAC does not stand behind, counts as none. A refusal is one where
+  it says whether it is `retryable`, as the server's all do, and a gateway's own JSON does not.
 - Keys travel in bodies and headers, never in paths.
 """
 
@@ -25,6 +26,7 @@ from seatkeeper.transport import Request, Response, Transport
 DEADLINE_S = 30.0
 PAGE = 500
 _PASSING = frozenset({429, 500, 502, 503, 504})
+_UNREADABLE = (ValueError, RecursionError)
 _T = TypeVar("_T")
 
 
@@ -61,7 +63,9 @@ class Api:
         self, body: bytes, *, deadline_s: float | None = None, attempts: int | None = None
     ) -> Activated | Waiting:
         def read(response: Response) -> Activated | Waiting:
-            return _decoded(response, Waiting) if response.status == 202 else _decoded(response, Activated)
+            if response.status == 202:
+                return _decoded(response, Waiting)
+            return msgspec.structs.replace(_decoded(response, Activated), created=response.status == 201)
 
         return await self._call("POST", "/v1/activate", body, read=read, deadline_s=deadline_s, attempts=attempts)
 
@@ -81,7 +85,7 @@ class Api:
         said = {"deviceToken": token, "nonce": nonce, "leave": leave or None, **members}
 
         def genuine(response: Response) -> None:
-            if response.status in _PASSING or (response.status == 401 and b"TOKEN_INVALID" in response.body):
+            if response.status in _PASSING or _is_of_unknown_token(response):
                 return
             if not answer_is_genuine(token, _members(response), device_id=device_id, nonce=nonce):
                 raise TransportError(Sentence("error.answer.not_own"), kind="malformed")
@@ -221,7 +225,7 @@ def refusal(response: Response) -> Refused | TransportError:
     """A problem document as it is; what proxies and gateways say in their own words is a failure that may pass."""
     try:
         problem = msgspec.json.decode(response.body, type=Problem)
-    except msgspec.MsgspecError:
+    except _UNREADABLE:
         if response.status not in _PASSING:
             return TransportError(Sentence("error.answer.status", status=response.status), kind="malformed")
         problem = Problem(code=f"HTTP_{response.status}", title=f"HTTP {response.status}", retryable=True)
@@ -230,10 +234,14 @@ def refusal(response: Response) -> Refused | TransportError:
         status=response.status,
         title=problem.title,
         detail=problem.detail,
-        retryable=problem.retryable,
+        retryable=problem.retryable or response.status in _PASSING,
         retry_after_s=problem.retry_after if problem.retry_after is not None else _retry_after_s(response),
         members=_members_or_none(response),
     )
+
+
+def _is_of_unknown_token(response: Response) -> bool:
+    return response.status == 401 and (_members_or_none(response) or {}).get("code") == "TOKEN_INVALID"
 
 
 def _body(members: Mapping[str, Any]) -> bytes:
@@ -243,7 +251,7 @@ def _body(members: Mapping[str, Any]) -> bytes:
 def _decoded(response: Response, shape: type[_T]) -> _T:
     try:
         return msgspec.json.decode(response.body, type=shape)
-    except msgspec.MsgspecError:
+    except _UNREADABLE:
         raise _unreadable() from None
 
 
@@ -254,7 +262,7 @@ def _members(response: Response) -> Members:
 def _members_or_none(response: Response) -> Members | None:
     try:
         return msgspec.json.decode(response.body, type=Members)
-    except msgspec.MsgspecError:
+    except _UNREADABLE:
         return None
 
 

@@ -1,4 +1,4 @@
-"""Telling the application of changes. A callback that raises is logged, and stops nobody."""
+"""Telling the application of changes. A callback that raises is logged, and stops nobody, nor does one that exits."""
 
 import logging
 from collections.abc import Callable
@@ -33,5 +33,5 @@ class Callbacks:
         for callback in list(self._callbacks.values()):
             try:
                 callback(old, new)
-            except Exception:
+            except (Exception, SystemExit):
                 _log.exception("a callback for changes of the license's state failed")

@@ -1,7 +1,6 @@
 """The client of an application: `async with Client(url, license_key=…, product=…, root_key=…) as license:`."""
 
 import asyncio
-import contextlib
 import logging
 import os
 import random as system_random
@@ -85,6 +84,8 @@ class Client:
         self._language = language or language_of(os.environ)
         if license_key and token:
             raise ConfigurationError(Sentence("error.setting.key_and_token"))
+        if not product:
+            raise ConfigurationError(Sentence("error.setting.no_product"))
         root_public = read_root_key(root_key)
         self.fingerprint = fingerprint or own_fingerprint(product)
         credential = license_key or token
@@ -151,16 +152,17 @@ class Client:
     async def close(self) -> None:
         """Stop, as the end of the block does; also for a client that was used without one."""
         features.closed(self)
-        if self._background is not None:
-            self._background.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._background
-            self._background = None
-            if self._release_at_exit and self._company.is_alone():
-                await self._leave()
-        self._keeper.close()
-        self._company.leave()
-        await self.api.close()
+        running, self._background = self._background, None
+        try:
+            if running is not None:
+                running.cancel()
+                await asyncio.wait({running})
+                if self._release_at_exit and self._company.is_alone():
+                    await self._leave()
+        finally:
+            self._keeper.close()
+            self._company.leave()
+            await self.api.close()
 
     # --- What is so ---
 

@@ -3,6 +3,7 @@
 Each holds a lock of its own, which the system frees when its process ends, however that happens.
 """
 
+import os
 from pathlib import Path
 
 from seatkeeper.file_lock import FileLock
@@ -25,7 +26,7 @@ class Company:
 
     def is_alone(self) -> bool:
         """Whether no other process holds the seat now."""
-        others = (path for path in self._paths if path != self._own_path and path.exists())
+        others = (path for path in self._paths if path != self._own_path and os.path.exists(path))
         return all(_is_free(path) for path in others)
 
     def leave(self) -> None:

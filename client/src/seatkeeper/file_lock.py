@@ -6,6 +6,7 @@ then a heartbeat may be counted out of turn, which costs nothing but a note at t
 The part for Windows has not been run there.
 """
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -16,11 +17,18 @@ if sys.platform == "win32":
     def _lock(handle: int) -> None:
         msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
 
+    def _unlock(handle: int) -> None:
+        """Closing does."""
+
 else:
     import fcntl
 
     def _lock(handle: int) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _unlock(handle: int) -> None:
+        """Closing alone leaves it to the forks that know the handle."""
+        fcntl.flock(handle, fcntl.LOCK_UN)
 
 
 class FileLock:
@@ -48,6 +56,8 @@ class FileLock:
         return True
 
     def release(self) -> None:
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            with contextlib.suppress(OSError):
+                _unlock(handle)
+            os.close(handle)

@@ -4,12 +4,13 @@ Rules: one at a time, each with a fresh nonce and the next count, which is kept 
 when the heartbeat is repeated. What is raised as `Refused` is genuine, but for TOKEN_INVALID.
 """
 
+import contextlib
 import secrets
 from datetime import UTC, datetime
 
 from seatkeeper.api import Api
 from seatkeeper.errors import Refused, Unreachable
-from seatkeeper.messages import Alive
+from seatkeeper.messages import Activated, Alive
 from seatkeeper.seat import Seat
 
 ATTEMPTS = 3
@@ -30,17 +31,33 @@ class Heartbeat:
         kept = self._seat.kept
         await self._seat.keep(counter=kept.counter % HIGHEST_COUNT + 1)
         held_until = kept.valid_until if self._seat.lease is not None else None
-        alive = await self._api.heartbeat(
-            kept.device_token or "",
-            device_id=kept.device_id or "",
-            nonce=secrets.token_urlsafe(16),
-            attempts=attempts,
-            counter=self._seat.kept.counter,
-            validUntil=f"{held_until or _BEFORE_ALL:%Y-%m-%dT%H:%M:%SZ}",
-            version=self._version,
-        )
+        try:
+            alive = await self._api.heartbeat(
+                kept.device_token or "",
+                device_id=kept.device_id or "",
+                nonce=secrets.token_urlsafe(16),
+                attempts=attempts,
+                counter=self._seat.kept.counter,
+                validUntil=f"{held_until or _BEFORE_ALL:%Y-%m-%dT%H:%M:%SZ}",
+                version=self._version,
+            )
+        except Refused as refused:
+            if refused.code != "TOKEN_INVALID":
+                self._seat.told_time(refused.members["serverTime"])
+            raise
         await self._seat.heard(alive)
         return alive
+
+    async def hand_back(self, answer: Activated) -> None:
+        """Give back a seat that was just taken, and proves nothing here. One that cannot be told of ends by itself."""
+        with contextlib.suppress(Refused, Unreachable):
+            await self._api.heartbeat(
+                answer.device_token,
+                device_id=answer.device_id,
+                nonce=secrets.token_urlsafe(16),
+                leave=True,
+                attempts=ATTEMPTS,
+            )
 
     async def leave(self, *, deadline_s: float, attempts: int | None = None) -> None:
         """Give the seat back; one that is gone already is given back too. Raises `Refused` and `Unreachable`;

@@ -30,7 +30,7 @@ from seatkeeper.seat import Seat
 from seatkeeper.state import State
 from seatkeeper.texts import Sentence
 
-LOCK_PATIENCE_S = 20.0
+LOCK_PATIENCE_S = 60.0
 QUICK_ATTEMPTS = 2
 SILENCE = frozenset({"idle", "lease_expired"})
 STANDING = frozenset(
@@ -252,7 +252,13 @@ class Keeper:
             self.schedule.asked_to_wait(answer.retry_after)
             return
         now_s = self._api.last_server_time_s or self.seat.time.wall_s()
-        await self.seat.take(answer, answered_at_s=now_s)
+        try:
+            await self.seat.take(answer, answered_at_s=now_s)
+        except NotGenuine:
+            await self.seat.keep(intent=None)
+            if answer.created:
+                await self._beat.hand_back(answer)
+            raise
         self._reached, self._returned, self._asked_again = True, False, False
         self.schedule.answered(answer.next_heartbeat_in)
         if abs(now_s - self.seat.time.wall_s()) > standing.CLOCKS_AGREE_S:

@@ -16,7 +16,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Activated(Answer, frozen=True, kw_only=True):
-    """200 or 201 of `POST /v1/activate`: a seat is held. `entitlements` are codes, each with its limit or None."""
+    """200 or 201 of `POST /v1/activate`: a seat is held, `created` now or before. `entitlements` are codes, each with
+    its limit or None."""
 
     device_id: str
     state: str
@@ -33,6 +34,10 @@ class Activated(Answer, frozen=True, kw_only=True):
     trial: bool = False
     entitlements: dict[str, int | None] | None = None
     warning: str | None = None
+    created: bool = False
+
+    def __repr__(self) -> str:
+        return f"Activated(device_id={self.device_id}, generation={self.generation})"
 
 
 class Waiting(Answer, frozen=True, kw_only=True):
@@ -105,7 +110,7 @@ class Problem(Answer, frozen=True, kw_only=True):
     code: str
     title: str = ""
     detail: str = ""
-    retryable: bool = False
+    retryable: bool
     retry_after: float | None = None
 
 

@@ -1,7 +1,8 @@
 """When to speak with the server next: at its own schedule, and sooner after a failure.
 
-Rules: a pause after a failure has full jitter, doubles, and is never longer than the server's interval but for what
-`Retry-After` asks for. Each costs the budget one retry; where that is used up, half a minute at least goes by.
+Rules: a pause after a failure has full jitter, doubles, and is never longer than the server's interval; what
+`Retry-After` asks for, an hour at most since nobody signs it, comes on top. Each costs the budget one retry; where that
+is used up, half a minute at least goes by.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from seatkeeper.retry import Budget, pause_s
 FIRST_INTERVAL_S = 3600.0
 SOON_S = 15.0
 WITHOUT_BUDGET_S = 30.0
+LONGEST_ASKED_S = 3600.0
 _log = logging.getLogger("seatkeeper")
 
 
@@ -44,7 +46,7 @@ class Schedule:
     def asked_to_wait(self, seconds: float) -> None:
         """The server has no answer yet; many wait for the same."""
         self.failures = 0
-        self.next_in(seconds * (1 + 0.2 * self._random()))
+        self.next_in(min(LONGEST_ASKED_S, seconds) * (1 + 0.2 * self._random()))
 
     def failed(self, error: SeatkeeperError) -> None:
         """There was no answer."""
@@ -53,7 +55,7 @@ class Schedule:
         wait_s = pause_s(self.failures, self._random(), base_s=base_s, cap_s=self._interval_s)
         if not self._budget.take(self._clock.monotonic_s()):
             wait_s = max(wait_s, min(self._interval_s, WITHOUT_BUDGET_S * (1 + self._random())))
-        wait_s += getattr(error.__cause__, "retry_after_s", None) or 0.0
+        wait_s += min(LONGEST_ASKED_S, getattr(error.__cause__, "retry_after_s", None) or 0.0)
         self.next_in(wait_s)
         _log.info("no answer of the license server (%s); again in %.0f s", error, wait_s)
 
@@ -66,7 +68,7 @@ class Schedule:
 
     async def rest(self, at_most_s: float) -> None:
         """Until it is due, there is another plan, or so much time has passed."""
-        self._changed.clear()
+        self._changed = asyncio.Event()  # of the loop that runs now
         seconds = max(0.0, min(at_most_s, self._due_s - self._clock.monotonic_s()))
         ends = {asyncio.ensure_future(self._clock.sleep(seconds)), asyncio.ensure_future(self._changed.wait())}
         try:

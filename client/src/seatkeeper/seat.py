@@ -91,7 +91,7 @@ class Seat:
 
     async def heard(self, alive: Alive) -> None:
         """A heartbeat was answered, and the answer is genuine."""
-        self.time.anchor(datetime.fromisoformat(alive.server_time).timestamp())
+        self.told_time(alive.server_time)
         changes: dict[str, Any] = {}
         if alive.lease is not None:
             lease = self._verify(alive.lease, self.time.wall_s())
@@ -100,10 +100,11 @@ class Seat:
             changes = {"lease": alive.lease, "valid_until": lease.valid_until}
         await self.keep(last_contact_s=self.time.wall_s(), refusal=None, **changes)
 
+    def told_time(self, genuine: str) -> None:
+        self.time.anchor(datetime.fromisoformat(genuine).timestamp())
+
     async def refused(self, refused: Refused) -> None:
         """The server said no, and it stands until it says yes."""
-        if "mac" in refused.members and isinstance(told := refused.members.get("serverTime"), str):
-            self.time.anchor(datetime.fromisoformat(told).timestamp())
         reason = refused.members.get("reason")
         refusal = Refusal(code=refused.code, detail=str(refused), reason=reason if isinstance(reason, str) else None)
         await self.keep(refusal=refusal, intent=None)

@@ -1,12 +1,14 @@
 """The same client for programs without an event loop: it has one of its own, in a thread of its own.
 
-Rules: every member may be used from any thread; callbacks run in the client's thread. A program that ends without
-closing it is no matter: it is closed at exit, before the interpreter takes the threads away.
+Rules: every member may be used from any thread; callbacks run in the client's thread. Closing it frees the threads that
+wait for it. A program that ends without closing it is no matter: it is closed at exit, before the interpreter takes the
+threads away. A fork does not take it along: it may read there what was known, and open one of its own.
 """
 
 import asyncio
 import atexit
-import concurrent.futures.thread  # noqa: F401 - its own end has to be registered before ours, to come after it
+import concurrent.futures.thread  # its own end has to be registered before ours, to come after it
+import os
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
@@ -121,7 +123,10 @@ class SyncClient:
         if threading.current_thread() is self._thread:
             coroutine.close()
             raise RuntimeError("a callback of on_change must not wait for the client: hand it to another thread")
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        try:
+            return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        except concurrent.futures.CancelledError:
+            raise RuntimeError("this client was closed meanwhile") from None
 
     def _stop(self) -> None:
         loop, self._loop = self._loop, None
@@ -129,11 +134,24 @@ class SyncClient:
             loop.call_soon_threadsafe(loop.stop)
             self._thread.join()
 
+    def _forget(self) -> None:
+        """In a fork: its thread is not there."""
+        self._loop = None
+        self._closing = threading.Lock()
+
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     loop.run_forever()
+    loop.run_until_complete(_end_all())
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.close()
+
+
+async def _end_all() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _close_all() -> None:
@@ -141,5 +159,13 @@ def _close_all() -> None:
         client.close()
 
 
+def _forget_all() -> None:
+    for client in _open:
+        client._forget()
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
 # Name resolution needs a thread, and none starts any more when the functions of `atexit` run.
 getattr(threading, "_register_atexit", atexit.register)(_close_all)

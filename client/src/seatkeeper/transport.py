@@ -21,6 +21,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str] = {}
     timeout_s: float = 10.0
 
+    def __repr__(self) -> str:
+        return f"Request({self.method} {self.path})"
+
 
 class Response(msgspec.Struct, frozen=True, kw_only=True):
     """The names of `headers` are lower-case."""
@@ -28,6 +31,9 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+    def __repr__(self) -> str:
+        return f"Response({self.status}, {len(self.body)} bytes)"
 
 
 class Transport(Protocol):

@@ -91,12 +91,12 @@ def genuine(members: Mapping[str, Any]) -> dict[str, Any]:
     return whole | {"mac": by_the_book(TOKEN, whole)}
 
 
-LOST = genuine({"code": "LEASE_LOST", "reason": "user"})
+LOST = genuine({"code": "LEASE_LOST", "reason": "user", "retryable": False})
 ALIVE = genuine({"state": "active", "nextHeartbeatIn": 60})
 
 
 async def test_a_heartbeats_answers_are_believed_by_their_mac() -> None:
-    line = Line(answer(200, ALIVE), answer(410, LOST), answer(401, {"code": "TOKEN_INVALID"}))
+    line = Line(answer(200, ALIVE), answer(410, LOST), answer(401, {"code": "TOKEN_INVALID", "retryable": False}))
     asked = api(line)
     alive = await asked.heartbeat(TOKEN, device_id="d", nonce="n", counter=1, version=None)
     assert alive.next_heartbeat_in == 60
@@ -133,7 +133,7 @@ async def test_a_no_is_an_answer_to_whether_a_key_is_valid(status: int) -> None:
 
 async def test_a_refusal_without_valid_is_never_a_no() -> None:
     with pytest.raises(Refused, match="IP_NOT_ALLOWED"):
-        await api(Line(answer(403, {"code": "IP_NOT_ALLOWED"}))).validate("key")
+        await api(Line(answer(403, {"code": "IP_NOT_ALLOWED", "retryable": False}))).validate("key")
     with pytest.raises(Unreachable):
         await api(Line(answer(429, BUSY | {"valid": False}))).validate("key", attempts=1)
 
@@ -185,3 +185,57 @@ async def test_a_license_file_comes_as_it_is() -> None:
     file = b'{ "iss" : "a" }\n'
     line = Line(Response(status=201, headers={}, body=file))
     assert await api(line).offline_activate("key", {"form": "f"}, days=30) == file
+
+
+GATEWAY = {"code": "InternalError", "message": "the backend is away"}
+DEEP = b'{"code":"X","retryable":false,"a":' + b"[" * 100_000
+GBK = b'{"code":"\xc7\xeb\xb5\xc7\xc2\xbc","retryable":false}'
+
+
+@pytest.mark.parametrize("status", [403, 429, 500, 503])
+async def test_a_gateways_own_json_is_no_refusal(status: int) -> None:
+    with pytest.raises(Unreachable):
+        await api(Line(answer(status, GATEWAY))).activate(b"{}", attempts=1)
+    with pytest.raises(Unreachable):
+        await api(Line(answer(status, GATEWAY))).heartbeat(TOKEN, device_id="d", nonce="n", attempts=1)
+
+
+@pytest.mark.parametrize("body", [DEEP, GBK], ids=["too deep", "not UTF-8"])
+@pytest.mark.parametrize("status", [200, 202, 403, 410, 503])
+async def test_json_that_cannot_be_read_is_no_answer(status: int, body: bytes) -> None:
+    def line() -> Line:
+        return Line(Response(status=status, headers={}, body=body))
+
+    with pytest.raises(Unreachable):
+        await api(line()).activate(b"{}", attempts=1)
+    with pytest.raises(Unreachable):
+        await api(line()).heartbeat(TOKEN, device_id="d", nonce="n", attempts=1)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "detail"),
+    [(401, "LICENSE_REVOKED", "TOKEN_INVALID"), (503, "LICENSE_REVOKED", ""), (500, "LEASE_LOST", "")],
+)
+async def test_a_refusal_without_a_mac_is_none_whatever_it_says(status: int, code: str, detail: str) -> None:
+    forged = {"code": code, "detail": detail, "retryable": False, "reason": "idle"}
+    with pytest.raises(Unreachable):
+        await api(Line(answer(status, forged))).heartbeat(TOKEN, device_id="d", nonce="n", attempts=1)
+
+
+async def test_what_is_sent_and_answered_shows_no_secret() -> None:
+    granted = {
+        "deviceId": "d",
+        "state": "active",
+        "generation": 1,
+        "lease": "a.signed.lease",
+        "validUntil": "2026-11-22T10:06:06Z",
+        "deviceToken": TOKEN,
+        "nextHeartbeatIn": 60,
+        "limit": 1,
+        "used": 1,
+    }
+    line = Line(answer(200, granted))
+    activated = await api(line).activate(b'{"licenseKey":"the key"}')
+    listing = Request(method="GET", path="/v1/devices", headers={"Authorization": "License the key"})
+    shown = f"{activated} {line.requests} {listing} {answer(200, granted)}"
+    assert not any(secret in shown for secret in ("the key", TOKEN, "signed"))

@@ -274,3 +274,32 @@ async def test_logs_hold_no_secret(tmp_path: Path, caplog: pytest.LogCaptureFixt
         shown = caplog.text + repr(license.__dict__) + repr(license.lease) + repr(license.state)
     assert "LEASE_LOST" in caplog.text
     assert not any(secret in shown for secret in ("skd1.", "sixteen characters"))
+
+
+async def test_a_refusal_that_nobody_signed_does_not_turn_time_back(tmp_path: Path) -> None:
+    life = Life(tmp_path)
+    async with life.client() as license:
+        await life.clock.play(2 * LEASE_S)
+        now_s = license._keeper.seat.time.wall_s()
+        forged = {"status": 403, "code": "DEVICE_LIMIT_EXCEEDED", "mac": "x", "serverTime": "2020-01-01T00:00:00Z"}
+        life.server.told_to_activations = [forged]
+        with pytest.raises(seatkeeper.Refused):
+            await life.clock.freely(license.activate())
+        assert license._keeper.seat.time.wall_s() >= now_s
+
+
+@pytest.mark.parametrize("told", [{"status": 503, "code": "Unavailable"}, {"status": 403, "code": "Forbidden"}])
+async def test_a_gateways_own_words_do_not_end_a_working_day(tmp_path: Path, told: dict[str, Any]) -> None:
+    life = Life(tmp_path)
+    async with life.client():
+        pass
+    life.server.gateway_says = told
+    license = await life.clock.freely(life.client().__aenter__())
+    try:
+        await life.clock.play(2 * HOUR)
+        assert (license.state.name, license.state.reason) == (Name.LIMITED, "UNREACHABLE")
+        life.server.gateway_says = None
+        await life.clock.play(2 * HOUR)
+        assert license.state.name is Name.ACTIVE
+    finally:
+        await license.close()

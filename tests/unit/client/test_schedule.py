@@ -66,3 +66,15 @@ async def test_what_the_server_asks_for_is_waited() -> None:
     error.__cause__ = Refused("OVERLOADED", status=503, retryable=True, retry_after_s=2000)
     plan.failed(error)
     assert 2000 <= await due_in(plan, clock) <= 2015
+
+
+async def test_no_word_of_others_keeps_it_silent_for_long() -> None:
+    clock = PlayedClock()
+    plan = schedule(clock)
+    plan.answered(600)
+    told = Unreachable("busy", attempts=1)
+    told.__cause__ = Refused("HTTP_503", status=503, retryable=True, retry_after_s=float("inf"))
+    plan.failed(told)
+    assert await due_in(plan, clock) <= 3600 + 600
+    plan.asked_to_wait(1e9)
+    assert await due_in(plan, clock) <= 2 * 3600

@@ -16,7 +16,8 @@ TOKEN = "skd1.token"
 
 
 class Server:
-    """Grants every activation. `away` answers nothing; `told` refuses the next heartbeats, each once, as these say;
+    """Grants every activation. `away` answers nothing; `told` refuses the next heartbeats, each once, as these say, and
+    `told_to_activations` the next activations; `gateway_says` is what something before it says instead of it;
     `leased_generation` is what its leases state instead of the true one."""
 
     def __init__(self, clock: PlayedClock, *, interval_s: float = 3600.0, lease_s: float = LEASE_S) -> None:
@@ -27,6 +28,8 @@ class Server:
         self.leased_generation: int | None = None
         self.away = False
         self.told: list[dict[str, Any]] = []
+        self.told_to_activations: list[dict[str, Any]] = []
+        self.gateway_says: dict[str, Any] | None = None
         self.heard: list[tuple[float, str, dict[str, Any]]] = []
 
     async def send(self, request: Request) -> Response:
@@ -34,6 +37,8 @@ class Server:
         self.heard.append((self._clock.monotonic_s(), request.path, body))
         if self.away:
             raise TransportError("away", kind="connect", sent=False)
+        if self.gateway_says is not None:
+            return _answer(**self.gateway_says)
         answer: Callable[[dict[str, Any]], Response] = {
             "/v1/activate": self._activate,
             "/v1/heartbeat": self._heartbeat,
@@ -44,6 +49,8 @@ class Server:
         pass
 
     def _activate(self, _body: dict[str, Any]) -> Response:
+        if self.told_to_activations:
+            return _refusal(self.told_to_activations.pop(0))
         self.generation += 1
         return _answer(
             200,
@@ -70,7 +77,7 @@ class Server:
         if refused is None and due:
             answer |= {"lease": self._lease(), "validUntil": _time(self._clock.wall_s() + self._lease_s)}
         answer["mac"] = by_the_book(body["deviceToken"], answer)
-        return _answer(answer.pop("status", 200), **answer)
+        return _answer(**answer) if refused is None else _refusal(answer)
 
     def _lease(self) -> str:
         now_s = int(self._clock.wall_s())
@@ -79,7 +86,11 @@ class Server:
         )
 
 
-def _answer(status: int, **members: Any) -> Response:
+def _refusal(members: dict[str, Any]) -> Response:
+    return _answer(**{"retryable": False} | members)
+
+
+def _answer(status: int = 200, **members: Any) -> Response:
     return Response(status=status, headers={}, body=json.dumps(members).encode())
 
 

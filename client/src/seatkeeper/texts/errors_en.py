@@ -4,6 +4,7 @@ TEXTS = {
     # --- Settings ---
     "error.setting.key_and_token": "Give license_key or token, not both.",
     "error.setting.no_credential": "Give license_key or token, or install a license file.",
+    "error.setting.no_product": "product is empty: write the code of the product, as the vendor gave it.",
     "error.setting.url": "url is not the address of a server: write https://name, without user, ? and #",
     "error.setting.clear": (
         "url is http:// to another machine, so that license keys would travel in clear: write https://,"

@@ -4,6 +4,7 @@ TEXTS = {
     # --- Settings ---
     "error.setting.key_and_token": "license_key 和 token 只能填写一个。",
     "error.setting.no_credential": "请填写 license_key 或 token，或者安装许可证文件。",
+    "error.setting.no_product": "product 为空：请填写供应商给出的产品代码。",
     "error.setting.url": "url 不是服务器地址：请填写 https://名称，不要带用户名、? 和 #",
     "error.setting.clear": (
         "url 以 http:// 指向另一台机器，许可证密钥会以明文传输：请改用 https://，仅测试时可设置 {variable}=1"
