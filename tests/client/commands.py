@@ -9,7 +9,7 @@ import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 from unittest import mock
 
 from seatkeeper.command.__main__ import main
@@ -74,12 +74,20 @@ def command_of(application: Application, fingerprint: str = "laptop", *, key: bo
 
 
 class _Stream(io.StringIO):
-    """What this thread writes; the services' log, of other threads, goes where it did."""
+    """What this thread writes, as text or bytes; the services' log, of other threads, goes where it did."""
 
     def __init__(self, usual: TextIO) -> None:
         super().__init__()
+        self._bytes = io.BytesIO()
         self._thread = threading.get_ident()
         self._usual = usual
+
+    @property
+    def buffer(self) -> BinaryIO:
+        return self._bytes
+
+    def written(self) -> str:
+        return self.getvalue() + self._bytes.getvalue().decode()
 
     def write(self, text: str, /) -> int:
         return super().write(text) if threading.get_ident() == self._thread else self._usual.write(text)
@@ -94,4 +102,4 @@ def _run(line: list[str], environ: dict[str, str], stdin: bytes) -> Ran:
         contextlib.redirect_stderr(err),
     ):
         code = main(line)
-    return Ran(code, out.getvalue(), err.getvalue())
+    return Ran(code, out.written(), err.written())

@@ -6,10 +6,13 @@ import stat
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from seatkeeper.cache import Cache
 from services.standalone.embedded import free_port
 from shared.licensing.model import Approval, Suspend
 from tests.client.commands import Command, Ran, command_of
@@ -113,6 +116,9 @@ async def test_a_refusal_says_what_to_do_next(applications: Applications) -> Non
     assert "1 of 1 seats are taken" in refused.err
     assert "seatkeeper devices" in refused.err
     assert not laptop.config.exists()
+    told = await laptop("status")
+    assert "What to do" in told.out
+    assert "1 of 1 seats are taken" in told.out
 
     (device,) = (await laptop("devices", "--json")).ok()["devices"]
     assert "--yes" in (await laptop("devices", "release", device["deviceId"])).err
@@ -127,8 +133,8 @@ async def test_validate_looks_at_the_key_before_it_asks(application: Application
     typo = {"SEATKEEPER_LICENSE_KEY": mistyped(application.grant.key)}
     dead = f"http://127.0.0.1:{free_port()}"
     wrong = await seatkeeper("validate", "--json", "--url", dead, **typo)
-    assert wrong.ok(2)["error"]["code"] == "CONFIGURATION"
-    assert "mistyped" in wrong.err
+    assert wrong.ok(2)["error"]["code"] == "KEY_CHECK_MISMATCH"
+    assert "check character" in wrong.err
     assert typo["SEATKEEPER_LICENSE_KEY"] not in wrong.out + wrong.err
 
     good = (await seatkeeper("validate", "--json")).ok()
@@ -139,6 +145,35 @@ async def test_validate_looks_at_the_key_before_it_asks(application: Application
     assert (await seatkeeper("validate", "--format-only", "--url", dead)).code == 0
     unknown = await seatkeeper("validate", "--json", SEATKEEPER_LICENSE_KEY="an imported key of nobody")
     assert unknown.ok(3).items() >= {"valid": False, "code": "LICENSE_KEY_INVALID"}.items()
+
+
+async def test_a_folder_that_cannot_be_used_costs_no_seat(
+    application: Application, seatkeeper: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / "state"
+    for line in (["activate", "--no-save"], ["heartbeat"], ["status"], ["offline", "request", "-o", tmp_path / "r"]):
+        ran = await seatkeeper(*line, "--directory", folder, "--json")
+        assert ran.ok(2)["error"]["code"] == "MISUSED", line
+        assert str(folder) in ran.err, line
+    assert await application.seats_used() == 0
+
+
+async def test_a_lease_that_ended_while_the_server_is_there_is_taken_anew(
+    application: Application, seatkeeper: Command
+) -> None:
+    (await seatkeeper("activate", "--json", "--directory", application.folder)).ok()
+    cache = Cache(application.folder, product=PRODUCT, secret=b"laptop")
+    kept = cache.read()
+    assert kept is not None
+    cache.write(msgspec.structs.replace(kept, seen_s=kept.seen_s + 400 * 86400))
+    ended = await seatkeeper("status", "--directory", application.folder)
+    assert ended.code == 5
+    assert "LEASE_ENDED" in ended.out
+    assert "Connect to the network" not in ended.out + ended.err
+    assert "seatkeeper activate" in ended.out
+    assert (await seatkeeper("activate", "--directory", application.folder)).code == 0
+    assert (await seatkeeper("status", "--directory", application.folder)).code == 0
 
 
 async def test_a_heartbeat_is_heard_and_needs_a_seat(application: Application, seatkeeper: Command) -> None:

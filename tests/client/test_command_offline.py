@@ -88,6 +88,8 @@ async def test_files_travel_as_qr_codes_and_over_pipes(application: Application,
     drawn = await island("offline", "request", "-o", folder / "r.json", "--qr-file", folder / "r.svg", "--json")
     assert drawn.ok()["qrFiles"] == [str(folder / "r.svg")]
     assert b"<svg" in (folder / "r.svg").read_bytes()
+    shown = await island("offline", "request", "-o", folder / "r.json", "--qr-file", folder / "r.png")
+    assert (shown.code, str(folder / "r.png") in shown.out) == (0, True)
     assert (await island("offline", "request", "-o", folder / "r.json", "--qr-file", folder / "r.gif")).code == 2
 
 

@@ -4,8 +4,10 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -70,6 +72,13 @@ async def test_a_machine_comes_back_from_the_ground_up(application: Application,
     assert await application.seats_used() == 1
 
 
+async def test_it_may_be_done_again_at_once(seatkeeper: Command) -> None:
+    with mock.patch("seatkeeper.command.reset.datetime", wraps=datetime) as clock:
+        clock.now.return_value = datetime(2026, 1, 1, tzinfo=UTC)
+        backups = {(await seatkeeper("reset", "--yes", "--json")).ok()["backup"] for _ in range(2)}
+    assert len(backups) == 2
+
+
 async def test_what_was_kept_nowhere_is_found_at_the_server(application: Application, seatkeeper: Command) -> None:
     for file in seatkeeper.folder.rglob("state.bin"):
         file.write_bytes(b"damaged")
@@ -124,6 +133,7 @@ async def test_a_server_that_is_away_leaves_everything_as_it_was(seatkeeper: Com
     assert [line.split()[0] for line in calls.read_text().splitlines()] == ["stop", "start"]
     assert "may be reset or not" in ran.err
     assert command.config.read_text() == config
+    assert not [name for name in os.listdir(folder) if name.startswith("backup-")]
     assert (await command("status")).code == 0
 
 

@@ -16,7 +16,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from seatkeeper import base64url
 from seatkeeper.api import Api
 from seatkeeper.command.doctor.checks import lease
 from seatkeeper.command.doctor.examination import examined
@@ -108,6 +110,7 @@ async def test_the_table_is_for_people_in_their_language(application: Applicatio
     chinese = await seatkeeper("doctor", LANG="zh_CN.UTF-8")
 
     assert "This device is not activated." in english.out
+    assert "Product and root key are proven by activation alone" in " ".join(english.out.split())
     assert "seatkeeper activate" in english.out
     assert "本设备尚未激活。" in chinese.out
     assert (english.code, chinese.code) == (0, 0)
@@ -255,6 +258,13 @@ async def test_certificates_are_judged_as_the_client_does(
     assert (findings["answer"].level is Level.FAIL) is (expected[0] is Level.FAIL)
 
 
+async def test_https_to_a_port_without_tls_is_told_with_what_to_do(platform: Platform, tmp_path: Path) -> None:
+    findings = await found(subject(platform.api.url.replace("http:", "https:"), tmp_path))
+
+    assert codes(findings, Level.FAIL)["tls"] == "handshake"
+    assert "url" in words(findings["tls"], "en").next_step
+
+
 async def test_a_certificate_signed_by_itself_is_told(platform: Platform, tmp_path: Path) -> None:
     key, certificate = tmp_path / "own.key", tmp_path / "own.pem"
     made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
@@ -333,20 +343,24 @@ async def test_nodes_are_counted_where_the_server_lists_them(tmp_path: Path) -> 
 async def test_the_seat_that_is_kept_is_judged_by_its_end_and_the_clock(application: Application) -> None:
     async with application.client():
         pass
-    asked = subject(application.platform.api.url, application.folder, directory=application.folder / FINGERPRINT)
+    other = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
+    own = {"directory": application.folder / FINGERPRINT, "root_key": json.dumps(application.vendor.root_key)}
+    asked = subject(application.platform.api.url, application.folder, **own)
 
     now = await lease.lease(asked)
     later = await lease.lease(replace(asked, clock=PlayedClock(time.time() + 8 * 86_400)))
     nearly = await lease.lease(replace(asked, clock=PlayedClock(time.time() + 6 * 86_400)))
     back = await lease.lease(replace(asked, clock=PlayedClock(time.time() - 3_600)))
     elsewhere = await lease.lease(replace(asked, fingerprint="another"))
+    foreign = await lease.lease(replace(asked, root_key=base64url.encode(other)))
 
-    assert [each.code for each in (now, later, nearly, back, elsewhere)] == [
+    assert [each.code for each in (now, later, nearly, back, elsewhere, foreign)] == [
         "ok",
         "ended",
         "soon",
         "clock-set-back",
         "does-not-open",
+        "not-proven",
     ]
     assert [path.name for path in (application.folder / FINGERPRINT).glob("state.bin*")] == ["state.bin"]
 

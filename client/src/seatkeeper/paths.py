@@ -37,7 +37,7 @@ def config_file(environ: Mapping[str, str] = os.environ) -> Path:
         return Path(home) / "config.toml"
     user = platformdirs.user_config_path(APPLICATION) / "config.toml"
     site = platformdirs.site_config_path(APPLICATION) / "config.toml"
-    return site if site.exists() and not user.exists() else user
+    return site if os.path.exists(site) and not os.path.exists(user) else user  # also where none may look
 
 
 def state_home(environ: Mapping[str, str] = os.environ) -> Path:

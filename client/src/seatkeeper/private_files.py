@@ -35,11 +35,17 @@ def create(path: Path, data: bytes) -> bool:
         except FileExistsError:
             return False
         except OSError:  # a file system without links
-            if path.exists():
+            if os.path.exists(path):
                 return False
             os.replace(written, path)
     _flush_folder(path.parent)
     return True
+
+
+def check_writable(folder: Path) -> None:
+    """Raises OSError where no file could be written."""
+    with _beside(folder / "check", b"check"):
+        """It is gone again at the end."""
 
 
 def set_aside(path: Path) -> Path:

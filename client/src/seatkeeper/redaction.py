@@ -4,12 +4,14 @@ Rules:
 - What is known (the configuration's key, this host's name, this user's) is taken out wherever and however it is
   written: in another case, with other separators, escaped for JSON or a URL. What is not known is found by its look.
 - Taken out are license keys, tokens, signed documents, private keys, passwords in URLs and behind telling names,
-  `Authorization` and cookie headers, addresses (IPv4, IPv6, MAC, e-mail), host and user names, home folders.
+  `Authorization` and cookie headers, addresses (IPv4, IPv6, MAC, e-mail), names of hosts, users
+  and devices, home folders.
 - The same value has the same placeholder, `<address-1>`, within one `Redactor`, so that logs stay readable.
 - Rather too much is taken out than too little: a version of four numbers reads as an address. A key that the vendor
   brought along looks like nothing, and is found where it is known or stands behind a telling name.
 """
 
+import base64
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,6 +31,7 @@ class Known(NamedTuple):
     homes: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 def is_telling(name: str) -> bool:
@@ -47,7 +50,13 @@ class Redactor:
     """Takes out, and counts what it took by kind: `taken`."""
 
     def __init__(self, known: Known = Known()) -> None:  # noqa: B008 - it is immutable
-        self._rules = [*_known_secrets(known), *_LOOKS, *_known_names(known)]
+        self._rules = [
+            *_known_secrets(known),
+            *_SECRET_LOOKS,
+            *_whole("name", known.names),
+            *_PLACE_LOOKS,
+            *_known_places(known),
+        ]
         self._numbers: dict[tuple[str, str], int] = {}
         self.taken: Counter[str] = Counter()
 
@@ -120,6 +129,7 @@ def _normal(kind: str, value: str) -> str:
 
 _BETWEEN = r"[-_ \u00a0\u00ad\u2010-\u2015\u202f\u2212\u200b\u2060\ufeff]{0,3}"
 _OWN_KEY = re.compile("1[0-9A-HJKMNP-TV-Z]{27}")
+_LONG_ENOUGH_FOR_BASE64 = 6
 _ALIKE = {"1": "1IiLl", "0": "0Oo"}
 
 
@@ -127,6 +137,19 @@ def _known_secrets(known: Known) -> Iterator[_Rule]:
     for kind, values in (("key", known.keys), ("token", known.tokens), ("password", known.passwords)):
         for value in _longest_first(values):
             yield _Rule(kind, re.compile(_anyhow(value, is_key=kind == "key"), re.IGNORECASE))
+            if len(value) >= _LONG_ENOUGH_FOR_BASE64:
+                yield _Rule(kind, re.compile(_in_base64(value)))
+
+
+def _in_base64(value: str) -> str:
+    """A run of base64 that holds it; what stands before it there decides which of three ways it is written."""
+    data = value.encode()
+    ways = []
+    for before in range(3):
+        written = base64.b64encode(bytes(before) + data).decode()
+        ways.append(written[-(-before * 8 // 6) : (before + len(data)) * 8 // 6])
+    either = ("|".join(map(re.escape, ways))).replace(r"\+", "[+-]").replace("/", "[/_]")
+    return f"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]*(?:{either})[A-Za-z0-9+/_-]*={{0,2}}"
 
 
 def _anyhow(value: str, *, is_key: bool) -> str:
@@ -145,12 +168,17 @@ def _character(symbol: str) -> str:
     return "(?:" + "|".join(map(re.escape, sorted(ways, key=len, reverse=True))) + ")"
 
 
-def _known_names(known: Known) -> Iterator[_Rule]:
+def _known_places(known: Known) -> Iterator[_Rule]:
     for home in _longest_first(known.homes):
         yield _Rule("home", re.compile(_anyhow(home, is_key=False), re.IGNORECASE))
-    for kind, values in (("host", known.hosts), ("user", known.users)):
-        for value in _longest_first(values):
-            yield _Rule(kind, re.compile(rf"(?<![A-Za-z0-9]){_anyhow(value, is_key=False)}(?![A-Za-z0-9])", re.I))
+    yield from _whole("host", known.hosts)
+    yield from _whole("user", known.users)
+
+
+def _whole(kind: str, values: Iterable[str]) -> Iterator[_Rule]:
+    """Where they stand as words of their own."""
+    for value in _longest_first(values):
+        yield _Rule(kind, re.compile(rf"(?<![A-Za-z0-9]){_anyhow(value, is_key=False)}(?![A-Za-z0-9])", re.I))
 
 
 def _longest_first(values: Iterable[str]) -> list[str]:
@@ -160,7 +188,8 @@ def _longest_first(values: Iterable[str]) -> list[str]:
 # -- what has a look -----------------------------------------------------------------------------------------------
 
 _SYMBOL = "[0-9A-Za-z]"
-_NAMES = r"[\w-]*(?:password|passwd|passphrase|pwd|secret|token|key|credentials?|cookie|dsn)"
+_NAMES = r"[\w-]*(?:password|passwd|passphrase|pwd|secret|token|key|credentials?|cookie|dsn|nonce)"
+_VARIABLES = r"(?:[A-Z0-9]+_)*(?:PASSWORD|PASSWD|PASSPHRASE|PWD|SECRET|TOKEN)|(?:[A-Z0-9]+_)+KEY"
 _TELLING = re.compile(rf"{_NAMES}|authorization", re.IGNORECASE)
 _HOST = r"[A-Za-z0-9](?:[\w-]*[A-Za-z0-9])?"
 _USUAL = (
@@ -174,13 +203,16 @@ def _look(kind: str, pattern: str, flags: int = re.IGNORECASE) -> _Rule:
     return _Rule(kind, re.compile(pattern, flags))
 
 
-_LOOKS = (
+_SECRET_LOOKS = (
     _look("pem", r"-----BEGIN [A-Z0-9 ]+-----.*?(?:-----END [A-Z0-9 ]+-----|\Z)", re.DOTALL),
     _look("pem", r"(?:[A-Za-z0-9+/=]{16,}(?:\s|\\n)+)+(?:[A-Za-z0-9+/=]+(?:\s|\\n)+)?(?=-----END [A-Z0-9 ]+-----)"),
     _look("header", r"(?:authorization|cookie|x-api-key)\\?[\"']?\s*[:=]\s*\\?[\"']?(?P<value>[^\"'\r\n\\]+)"),
     _look("header", r"\b(?:bearer|basic|digest)\s+(?P<value>[\w.~+/=-]{8,})"),
     _look("password", r"://(?P<value>[^\s\"'<>]*)@"),
     _look("token", r"skd1\.[\w.+/=~-]+|skm_[\w.+/=~-]+"),
+    _look(
+        "token", r"(?<![A-Za-z0-9])(?:(?:AKIA|ASIA)[A-Z0-9]{16}|gh[oprsu]_[A-Za-z0-9]{20,}|xox[abeprs]-[\w-]{10,})", 0
+    ),
     _look("token", r"eyJ[\w-]{5,}(?:\.[\w-]*)*", 0),
     _look("key", rf"(?P<value>1{_SYMBOL}{{3}}(?:(?P<s>[-_ ]){_SYMBOL}{{4}})(?:(?P=s){_SYMBOL}{{4}}){{5}})"),
     _look("key", rf"(?<!{_SYMBOL})1{_SYMBOL}{{27}}(?!{_SYMBOL})"),
@@ -188,6 +220,10 @@ _LOOKS = (
     _look("secret", rf"(?<!\w){_NAMES}\\?[\"']?\s*(?:=|:(?!//))\s*\\?\"(?P<value>(?:[^\"\\\r\n]|\\[^\"\r\n])+)"),
     _look("secret", rf"(?<!\w){_NAMES}\\?[\"']?\s*(?:=|:(?!//))\s*'(?P<value>[^'\r\n]+)"),
     _look("secret", rf"(?<!\w){_NAMES}\\?[\"']?\s*(?:=|:(?!//))\s*(?P<value>[^\s\"',;&)\]}}]+)"),
+    _look("secret", rf"(?<!\w)(?:{_VARIABLES})[ \t]+(?P<value>[^\s\"',;&)\]}}]+)", 0),
+    _look("secret", rf"(?<!\w){_NAMES}[ \t]+(?P<value>(?=[\w+/.~-]*\d)[\w+/.~-]{{6,}}=*)"),
+)
+_PLACE_LOOKS = (
     _look("email", r"[\w.!#$%&'*+/=?^`{|}~-]+@[\w-]+(?:\.[\w-]+)*"),
     _look("mac", r"(?:[0-9A-F]{2}[:-]){5,}[0-9A-F]{2}"),
     _look("mac", r"(?<![0-9A-F])[0-9A-F]{4}\.[0-9A-F]{4}\.[0-9A-F]{4}(?![0-9A-F])"),

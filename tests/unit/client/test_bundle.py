@@ -34,6 +34,7 @@ SECRETS = {
     "address": "198.51.100.7",
     "address of six": "2001:db8::17",
     "card": "52:54:00:ab:cd:ef",
+    "name": "Zoe Planted",
     "mail": "grace@mail.example.org",
     "home": "/home/grace",
     "host of the server": "licenses.customer.example",
@@ -48,6 +49,7 @@ Authorization: Basic {SECRETS["header"]}
 from {SECRETS["address"]} and [{SECRETS["address of six"]}] by {SECRETS["card"]} for {SECRETS["mail"]}
 {SECRETS["secret of the configuration"]}
 file {SECRETS["home"]}/x.py on {platform.node()} for {getpass.getuser()}; said open sesame, open%20sesame
+device {SECRETS["name"]} started
 {{"path": "{SECRETS["home"]}", "host": "{SECRETS["host of the server"]}"}}
 """
 
@@ -68,6 +70,7 @@ def bundling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     (home / "config.toml").write_text(
         f'url = "http://127.0.0.1:{free_port()}"\nproduct = "editor"\nlicense_key = "{IMPORTED}"\n'
         f'proxy = "http://proxyuser:open%20sesame@127.0.0.1:{free_port()}"\nunit = "editor.service"\n'
+        + f'name = "{SECRETS["name"]}"\n'
         + f'relay_password = """\n{SECRETS["secret of the configuration"]}\n"""\n'
         + "".join(f"# {line}\n" for line in LINES.splitlines())
     )
@@ -113,7 +116,7 @@ async def test_no_secret_is_in_any_file(bundling: Command, tmp_path: Path) -> No
         for name, each in zip(sorted(files), document["files"], strict=True)
     ]
     told = document["redacted"]
-    assert {"key", "token", "password", "pem", "address", "mac", "email", "home", "host"} <= set(told)
+    assert {"key", "token", "password", "pem", "address", "mac", "email", "home", "host", "name"} <= set(told)
     assert sum(told.values()) == sum(each["redacted"] for each in document["files"])
 
 
@@ -141,7 +144,7 @@ async def test_documents_can_be_read_and_tell_of_the_machine(bundling: Command, 
     assert environment["system"] == platform.system()
     assert environment["application"] == "editor"
     assert "aiohttp" in environment["packages"]
-    assert environment["variables"]["SEATKEEPER_NAME"].startswith("of <email-")
+    assert environment["variables"]["SEATKEEPER_NAME"].startswith("<name-")
     assert {"configuration", "answer", "cache"} <= {finding["name"] for finding in report["findings"]}
 
 

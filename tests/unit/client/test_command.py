@@ -1,6 +1,7 @@
 """The command without a server: its help, its texts, its languages, what it prints, how it fails."""
 
 import ast
+import errno
 import fcntl
 import io
 import json
@@ -137,6 +138,17 @@ def test_no_verb_takes_the_key_on_the_line() -> None:
         assert path in ("", "offline", "config") or {"--json", "--key-file", "--language"} <= options, path
 
 
+@pytest.mark.parametrize("line", [["-h"], ["activate", "-h"], ["offline", "-h"], ["offline", "request", "-h"]])
+def test_help_has_a_short_name(capsys: pytest.CaptureFixture[str], line: list[str]) -> None:
+    assert command.main(line) == 0
+    assert "-h" in capsys.readouterr().out
+
+
+def test_more_days_than_any_server_takes_are_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["offline", "request", "--days", "9999"]) == ExitCode.MISUSED
+    assert "3650" in capsys.readouterr().err
+
+
 # --- What it prints ---
 
 
@@ -169,6 +181,42 @@ def test_what_came_from_elsewhere_does_not_write_to_the_terminal(capsys: pytest.
     captured = capsys.readouterr()
     assert not set(captured.out + captured.err) & {"\x1b", "\x07", "\x9b", "\u202e"}
     assert "[red]" in captured.out
+
+
+def test_a_list_of_words_is_one_field(capsys: pytest.CaptureFixture[str]) -> None:
+    _output().show({"qrFiles": ["a.png", "b.png"], "bytes": 3})
+    assert capsys.readouterr().out.splitlines() == ["QR codes  a.png, b.png", "Bytes     3"]
+
+
+def test_each_word_of_a_line_has_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    _output().line({"state": "x", "reason": None, "generation": 2})
+    assert capsys.readouterr().out == "State: x  Generation: 2\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "gbk"])
+def test_a_stream_that_cannot_say_everything_says_the_rest(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    streams = {name: io.TextIOWrapper(io.BytesIO(), encoding=encoding) for name in ("stdout", "stderr")}
+    for name, stream in streams.items():
+        monkeypatch.setattr(sys, name, stream)
+    monkeypatch.setenv("SEATKEEPER_NAME", "✓ 名 é")
+    for line in (["config", "show"], ["config", "show", "--json"]):
+        assert command.main([*line, "--language", "zh"]) == 0
+    for stream in streams.values():
+        stream.flush()
+    _, _, document = streams["stdout"].buffer.getvalue().partition(b"{")
+    assert json.loads(b"{" + document)["name"] == "✓ 名 é"
+
+
+@pytest.mark.parametrize(("encoding", "said"), [("ascii", "Name "), ("gbk", "名称 ")])
+def test_people_are_told_in_letters_that_their_terminal_has(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, said: str
+) -> None:
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", stdout)
+    monkeypatch.setenv("SEATKEEPER_NAME", "Ada")
+    assert command.main(["config", "show", "--language", "zh"]) == 0
+    stdout.flush()
+    assert said in stdout.buffer.getvalue().decode(encoding)
 
 
 def test_a_table_is_never_cut(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,6 +337,8 @@ def _until(terminal: int, words: str) -> str:
         (errors.NotGenuine("not the vendor's"), ExitCode.NOT_GENUINE, "not the vendor's"),
         (KeyboardInterrupt(), ExitCode.INTERRUPTED, "Interrupted"),
         (RuntimeError("odd"), ExitCode.FAILED, "RuntimeError: odd"),
+        (PermissionError(errno.EACCES, "denied", "/a/b"), ExitCode.FAILED, "/a/b: permission denied"),
+        (errors.Refused("NOT_FOUND", status=404, detail="Nothing."), ExitCode.REFUSED, "url"),
         (CommandError("failure.no_seat", ExitCode.NOT_ACTIVE), ExitCode.NOT_ACTIVE, "no seat"),
     ],
 )

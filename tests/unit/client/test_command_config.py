@@ -1,12 +1,16 @@
 """The command's settings: where each comes from, and every fault at once."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from seatkeeper.command.config import NAMES, Settings, examine, faults, load
 from seatkeeper.command.config_file import read_file, write_file
+from seatkeeper.command.failures import failure_of
+from seatkeeper.command.languages import language_of_line
 from seatkeeper.errors import ConfigurationError
 
 ROOT = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
@@ -99,6 +103,44 @@ def test_a_file_that_cannot_be_used_says_where(file: Path, written: str | bytes,
 def test_a_file_that_was_named_has_to_be_there(tmp_path: Path) -> None:
     for found in (faults(tmp_path / "none", {}), faults(environ={"SEATKEEPER_CONFIG": str(tmp_path / "none")})):
         assert "cannot be read" in found[0]
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Nobody may look into the folder, root neither."""
+    folder.chmod(0)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+        folder.chmod(0o700)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_a_fault_with_its_file(file: Path) -> None:
+    with locked(file.parent):
+        (fault,) = faults(environ={"SEATKEEPER_HOME": str(file.parent)})
+        assert language_of_line(["status"], {"SEATKEEPER_HOME": str(file.parent), "LANG": "zh_CN"}) == "zh"
+    assert str(file) in fault
+    assert "permission" in fault
+    assert "SEATKEEPER_CONFIG" in fault
+
+
+def test_a_root_key_is_read_also_where_its_folder_is_shut(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(file.parent)
+    with locked(file.parent):
+        assert load(environ={"SEATKEEPER_HOME": "/nowhere", "SEATKEEPER_ROOT_KEY": ROOT}).root_key == ROOT
+
+
+def test_a_mistyped_key_is_told_with_what_is_wrong_with_it(file: Path) -> None:
+    file.write_text('license_key = "1AAA-AAAA-AAAA-AAAA-AAAA-AAAA-AAAB"\n')
+    assert "check character" in faults(file, {})[0]
+    assert "校验字符" in faults(file, {"SEATKEEPER_LANGUAGE": "zh"})[0]
+    with pytest.raises(ConfigurationError) as raised:
+        load(file, {})
+    assert failure_of(raised.value, "en").code == "KEY_CHECK_MISMATCH"
 
 
 def test_what_is_needed_and_missing_is_told_together(file: Path) -> None:

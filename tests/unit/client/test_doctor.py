@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import io
 import json
 import os
 import socket
@@ -13,12 +14,16 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from rich.console import Console
 
 from seatkeeper.command.doctor import checks
 from seatkeeper.command.doctor.checks import CHECKS
 from seatkeeper.command.doctor.checks.cache import cache
 from seatkeeper.command.doctor.checks.configuration import configuration
 from seatkeeper.command.doctor.checks.denials import denials
+from seatkeeper.command.doctor.checks.fingerprint import fingerprint
+from seatkeeper.command.doctor.checks.lease import lease
+from seatkeeper.command.doctor.checks.network import port
 from seatkeeper.command.doctor.checks.route import default_route, route
 from seatkeeper.command.doctor.checks.server import key
 from seatkeeper.command.doctor.checks.space import disk, memory
@@ -26,7 +31,7 @@ from seatkeeper.command.doctor.checks.unit import unit
 from seatkeeper.command.doctor.examination import subject_of
 from seatkeeper.command.doctor.finding import Finding, Level, ok, words
 from seatkeeper.command.doctor.machine import Machine, Memory, Ran, Space, run_command, this_machine
-from seatkeeper.command.doctor.report import as_document, as_text
+from seatkeeper.command.doctor.report import as_document, as_text, print_report
 from seatkeeper.command.doctor.running import run_checks
 from seatkeeper.command.doctor.subject import Subject
 from seatkeeper.fingerprint import Weakness
@@ -133,6 +138,21 @@ def test_the_report_says_the_same_as_table_and_as_json() -> None:
         assert said in printed
 
 
+def test_commands_and_next_steps_are_printed_whole_on_a_line_however_narrow_it_is() -> None:
+    command = f"chmod 700 /var/{'long/' * 40}state && chmod 600 '/var/with [b]space[/b]/state.bin'"
+    data = {"unit": f"{'a' * 60}.service", "state": "inactive", "sub": "dead"}
+    found = [Finding(name="unit", level=Level.FAIL, code="stopped", data=data, command=command)]
+    console = Console(width=40, color_system=None, file=io.StringIO())
+
+    with console.capture() as printed:
+        print_report(console, found, "en")
+
+    for told in (printed.get(), as_text(found, "en")):
+        assert f"    {command}" in told.splitlines()
+        assert f"{'a' * 60}.service" in "".join(told.split())
+        assert "…" not in told
+
+
 def emitted() -> set[tuple[str, str]]:
     """Check and code of every finding that the source makes of constants."""
     made: set[tuple[str, str]] = set()
@@ -191,6 +211,22 @@ async def test_what_is_not_set_is_named(tmp_path: Path) -> None:
 
     assert (told(finding), finding.data["missing"]) == ((Level.WARN, "incomplete"), "root_key")
     assert told(await configuration(subject(tmp_path, url=None)))[0] is Level.FAIL
+
+
+@pytest.mark.parametrize(("mode", "code"), [(0o644, "open"), (0o600, "ok")])
+async def test_a_file_with_a_key_is_for_its_owner_alone(tmp_path: Path, mode: int, code: str) -> None:
+    config = tmp_path / "the config.toml"
+    config.write_text(f'license_key = "{KEY}"\n')
+    config.chmod(mode)
+    whole = subject(tmp_path, product="app", license_key=KEY, root_key="A" * 43, config_path=config)
+
+    finding = await configuration(whole)
+    config.write_text('product = "app"\n')
+    keyless = await configuration(whole)
+
+    assert told(finding)[1] == code
+    assert finding.command == (f"chmod 600 '{config}'" if code == "open" else None)
+    assert told(keyless) == (Level.OK, "ok")
 
 
 @pytest.mark.parametrize(
@@ -269,6 +305,25 @@ async def test_a_file_in_the_folders_place_is_told(tmp_path: Path) -> None:
     plant(tmp_path, "state", "")
 
     assert told(await cache(subject(tmp_path))) == (Level.FAIL, "no-folder")
+
+
+async def test_a_file_in_the_place_of_a_folder_above_is_told(tmp_path: Path) -> None:
+    plant(tmp_path, "home", "")
+
+    finding = await cache(subject(tmp_path, directory=tmp_path / "home" / "state"))
+
+    assert (told(finding), finding.data["path"]) == ((Level.FAIL, "no-folder"), str(tmp_path / "home"))
+
+
+@needs_root
+def test_a_seat_that_this_user_cannot_reach_is_told() -> None:
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o700)
+        shut = subject(Path(made), fingerprint="laptop", product="app", root_key="A" * 43)
+
+        told = as_nobody(lambda: [asyncio.run(lease(shut))])
+
+    assert [code for code, _ in told] == ["unreadable"]
 
 
 @needs_root
@@ -532,3 +587,23 @@ async def test_the_route_to_oneself_is_loopbacks(tmp_path: Path) -> None:
     assert told(finding) == (Level.OK, "ok")
     assert finding.data["source"] == "127.0.0.1"
     assert finding.data["interface"] in dict(socket.if_nameindex()).values()
+
+
+# --- Port and fingerprint ---------------------------------------------------------------------------------------
+
+
+async def test_a_port_of_the_proxy_is_told_as_the_proxys(tmp_path: Path) -> None:
+    environ = {"http_proxy": "http://127.0.0.1:9"}
+
+    finding = await port(subject(tmp_path, url="http://license.example", environ=environ))
+
+    assert told(finding) == (Level.FAIL, "proxy-refused")
+    assert "http_proxy" in words(finding, "en").next_step
+    assert "url" not in words(finding, "en").next_step
+
+
+async def test_what_a_fingerprint_is_taken_from_is_said_in_the_language(tmp_path: Path) -> None:
+    finding = await fingerprint(subject(tmp_path, product="app", environ={"SEATKEEPER_HOME": str(tmp_path / "home")}))
+
+    assert "kept id" in words(finding, "en").what + str(finding.data["facts"])
+    assert not set("abcdefghijklmnopqrstuvwxyz") & set(words(finding, "zh").what)

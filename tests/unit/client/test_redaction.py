@@ -23,6 +23,7 @@ KNOWN = Known(
     homes=("/srv/people/ada",),
     hosts=("adas-laptop", "license.corp.example"),
     users=("ada",),
+    names=("Zoe Planted",),
 )
 
 
@@ -83,6 +84,14 @@ PLANTED = {
     "a host behind a name": ('hostname: "box17"', "box17"),
     "a user": ("for ada from", "ada"),
     "a user behind a name": ("acct=grace", "grace"),
+    "a secret behind a space": ("SECRET hunter", "hunter"),
+    "a variable of a shell behind a space": ("setenv DB_PASSWORD opensesame", "opensesame"),
+    "a key behind a space": ("export API_KEY abcdef", "abcdef"),
+    "a token behind a space": ("sent token 9f8a7b6c5d and", "9f8a7b6c5d"),
+    "a key of a cloud": ("id AKIAIOSFODNN7EXAMPLE.", "AKIAIOSFODNN7EXAMPLE"),
+    "a nonce": ("nonce=Zm9vYmFyYmF6", "Zm9vYmFyYmF6"),
+    "a nonce behind a space": ("with nonce 5f2c9a71", "5f2c9a71"),
+    "a name": ("of zoe planted, at", "planted"),
     "a home": ('"/home/grace/.config/x"', "grace"),
     "a home of macOS": ("/Users/Grace/Library", "Grace"),
     "a home of Windows": (r'"C:\\Users\\Grace\\x"', "Grace"),
@@ -131,6 +140,16 @@ def test_a_key_of_ours_that_is_known_is_found_in_any_spelling(known: str) -> Non
 
     for between in ("", "-", " - ", "\u2011"):
         assert redactor.text(f"x{between.join(KEY.replace('-', ''))}x") == "x<key-1>x"
+
+
+@pytest.mark.parametrize("before", ["", "u", "ab", "abc:"])
+@pytest.mark.parametrize("known", [KEY, IMPORTED])
+def test_what_is_known_is_found_in_base64_whole(known: str, before: str) -> None:
+    redactor = Redactor(Known(keys=(known,)))
+    written = f"{before}{known}".encode()
+
+    for encoded in (base64.b64encode(written).decode(), base64.urlsafe_b64encode(written).decode().rstrip("=")):
+        assert re.fullmatch(r'"<key-\d>" and', redactor.text(f'"{encoded}" and'))
 
 
 def test_documents_stay_documents() -> None:

@@ -1,6 +1,5 @@
 """`seatkeeper VERB …`: a license from a shell. `seatkeeper.command.failures` lists the exit codes."""
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from seatkeeper.command.bundle import bundle
 from seatkeeper.command.doctor import doctor
 from seatkeeper.command.failures import ExitCode, Failure, failure_of
 from seatkeeper.command.languages import language_of_line, translated
-from seatkeeper.command.output import printable
+from seatkeeper.command.output import can_print, document, printable, speak_as_streams_can
 from seatkeeper.command.reset import reset
 from seatkeeper.command.session import verb
 from seatkeeper.command.status import status
@@ -52,8 +51,12 @@ def begin(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the process's exit code."""
+    speak_as_streams_can()
     line = sys.argv[1:] if argv is None else list(argv)
+    as_json = "--json" in line
     language = language_of_line(line, os.environ)
+    if not as_json and not can_print(language):
+        language = "en"
     command = translated(typer.main.get_command(app), language)
     try:
         return int(command.main(line, prog_name=PROG, standalone_mode=False, obj=language) or 0)
@@ -63,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         failure = failure_of(KeyboardInterrupt(), language)
     except (Exception, KeyboardInterrupt) as error:
         failure = failure_of(error, language)
-    _tell(failure, as_json="--json" in line)
+    _tell(failure, as_json=as_json)
     return failure.exit_code
 
 
@@ -85,7 +88,7 @@ def _version() -> str:
 
 def _tell(failure: Failure, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(failure.document(), ensure_ascii=False, indent=2))
+        print(document(failure.document(), indent=2))
     for said in failure.detail.splitlines():
         print(printable(f"{PROG}: {said}"), file=sys.stderr)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -107,7 +108,7 @@ async def _watch(session: Session, client: Client, here: ThisDevice) -> None:
 def _save(session: Session, settings: Settings) -> Path | None:
     """Write what was told into the usual configuration, if there is none. The language was found, not told."""
     file = config_file()
-    if session.config is not None or file.exists():
+    if session.config is not None or os.path.exists(file):
         return None
     values = {name: str(value) for name in NAMES if (value := getattr(settings, name)) and name != "language"}
     with contextlib.suppress(OSError):

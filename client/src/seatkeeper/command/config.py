@@ -20,9 +20,11 @@ from seatkeeper import base64url, license_key
 from seatkeeper.command.config_file import FileFault, Given, read_file
 from seatkeeper.errors import ConfigurationError
 from seatkeeper.http import read_url
+from seatkeeper.license_key import KeyFault
 from seatkeeper.paths import config_file
 from seatkeeper.proxies import DIRECT, read_proxy
 from seatkeeper.signatures import read_root_key
+from seatkeeper.telling import sentence
 from seatkeeper.texts import LANGUAGES, language_of, text
 
 _EXCLUSIVE = {"license_key": "token", "token": "license_key"}
@@ -51,6 +53,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return f"Settings({self.url!r}, product={self.product!r})"
 
 
+class SettingsError(ConfigurationError):
+    """All faults, a line each. `code` is the license key's own where it is the only one."""
+
+    def __init__(self, faults: str, code: str) -> None:
+        super().__init__(faults)
+        self.code = code
+
+
 NAMES = Settings.__struct_fields__
 
 
@@ -67,7 +77,8 @@ def load(
     reader = _Reader(os.environ if environ is None else environ)
     settings = reader.read(path, options or {}, needs)
     if reader.faults:
-        raise ConfigurationError("\n".join(reader.faults))
+        only = reader.key_fault if len(reader.faults) == 1 else None
+        raise SettingsError("\n".join(reader.faults), f"KEY_{only.name}" if only else "CONFIGURATION")
     return settings
 
 
@@ -99,6 +110,7 @@ class _Reader:
         self._environ = environ
         self._language = language_of(environ)
         self.faults: list[str] = []
+        self.key_fault: KeyFault | None = None
 
     def read(self, path: Path | None, options: Mapping[str, str | None], needs: Sequence[str]) -> Settings:
         self._language = options.get("language") or self._language
@@ -116,11 +128,11 @@ class _Reader:
         return Settings(**{name: value for name, value in values.items() if value is not None})
 
     def _file(self, file: Path, *, has_to_exist: bool) -> dict[str, Given]:
-        if not has_to_exist and not file.exists():
-            return {}
         try:
             found = read_file(file)
         except FileFault as fault:
+            if isinstance(fault.__cause__, FileNotFoundError) and not has_to_exist:
+                return {}
             self._fault(fault.key, fault.source, **fault.values)
             return {}
         for name, given in found.items():
@@ -145,7 +157,12 @@ class _Reader:
             if isinstance(given.value, str):
                 return _READERS.get(name, _read_text)(given)
             self._fault("not_text", given.source, name=name)
-        except (ConfigurationError, ValueError, OSError):
+        except ConfigurationError as error:
+            if isinstance(error.args[0], KeyFault):
+                self.key_fault = error.args[0]
+            why = sentence(error, self._language)
+            self._fault(_FAULTS.get(name, "text"), given.source, name=name, why=why)
+        except (ValueError, OSError):
             self._fault(_FAULTS.get(name, "text"), given.source, name=name)
         return None
 
@@ -174,14 +191,14 @@ def _read_url(given: Given) -> str:
 
 
 def _read_key(given: Given) -> str:
-    if license_key.check(given.value) is not None:
-        raise ValueError
+    if (fault := license_key.check(given.value)) is not None:
+        raise ConfigurationError(fault)
     return str(given.value).strip()
 
 
 def _read_root_key(given: Given) -> str:
     file = _beside(given)
-    return base64url.encode(read_root_key(str(file) if file.is_file() else given.value))
+    return base64url.encode(read_root_key(str(file) if os.path.isfile(file) else given.value))
 
 
 def _read_proxy(given: Given) -> str:
@@ -204,7 +221,7 @@ def _read_language(given: Given) -> str:
 
 
 def _read_file(given: Given) -> Path:
-    if not _beside(given).is_file():
+    if not os.path.isfile(_beside(given)):
         raise ValueError
     return _beside(given)
 

@@ -49,7 +49,7 @@ def read_file(file: Path) -> dict[str, Given]:
     except UnicodeDecodeError:
         raise FileFault("not_utf8", str(file)) from None
     except OSError as error:
-        raise FileFault("unreadable", str(file), why=system_words(error)) from None
+        raise FileFault("unreadable", str(file), why=system_words(error)) from error
     lines = _lines(written)
     sources = {name: f"{file}:{lines[name]}" if name in lines else str(file) for name in values}
     return {

@@ -25,7 +25,7 @@ def check(session: Session) -> int:
         for said in [*found, *warnings]:
             session.say(said)
         if not found:
-            session.show({"file": file, "exists": file.exists(), "ok": True})
+            session.show({"file": file, "exists": os.path.exists(file), "ok": True})
     return ExitCode.MISUSED if found else ExitCode.DONE
 
 
@@ -37,7 +37,7 @@ def show(session: Session) -> None:
 
 def path(session: Session) -> None:
     if session.as_json:
-        session.show({"file": _file(session), "exists": _file(session).exists()})
+        session.show({"file": _file(session), "exists": os.path.exists(_file(session))})
     else:
         print(_file(session))
 
@@ -48,7 +48,7 @@ def _file(session: Session) -> Path:
 
 def _is_open(file: Path) -> bool:
     """Whether other users of the machine may read it. On Windows modes say nothing."""
-    return os.name == "posix" and file.exists() and bool(file.stat().st_mode & 0o077)
+    return os.name == "posix" and os.path.exists(file) and bool(file.stat().st_mode & 0o077)
 
 
 def _hidden(settings: Settings) -> dict[str, str]:

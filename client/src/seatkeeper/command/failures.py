@@ -27,6 +27,7 @@ from seatkeeper.errors import (
     TransportError,
     Unreachable,
 )
+from seatkeeper.system_words import system_words
 from seatkeeper.telling import sentence
 from seatkeeper.texts import TABLES, text
 
@@ -82,11 +83,15 @@ def failure_of(error: BaseException, language: str) -> Failure:
         case NotGenuine():
             return _failure(ExitCode.NOT_GENUINE, "NOT_GENUINE", sentence(error, language))
         case ConfigurationError():
-            return _failure(ExitCode.MISUSED, "CONFIGURATION", sentence(error, language))
+            code = getattr(error, "code", "CONFIGURATION")
+            return _failure(ExitCode.MISUSED, code, sentence(error, language))
         case EntitlementMissing():
             return _failure(ExitCode.REFUSED, "ENTITLEMENT_MISSING", sentence(error, language))
         case KeyboardInterrupt():
             return _failure(ExitCode.INTERRUPTED, "INTERRUPTED", text("failure.interrupted", language))
+        case OSError(filename=str() as file):
+            said = text("failure.file", language, file=file, why=system_words(error))
+            return _failure(ExitCode.FAILED, "FILE", said)
     what = f"{type(error).__name__}: {error}"
     return _failure(ExitCode.FAILED, "FAILED", text("failure.unexpected", language, what=what))
 
@@ -100,11 +105,15 @@ def _unreachable(error: SeatkeeperError, language: str) -> Failure:
     return _failure(ExitCode.UNREACHABLE, "UNREACHABLE", text("failure.unreachable", language, why=why))
 
 
+def taken(used: object, limit: object, language: str) -> str:
+    """How many seats are taken, where that is known."""
+    known = used is not None and limit is not None
+    return text("failure.counts", language, used=used, limit=limit) if known else ""
+
+
 def _refused(error: Refused, language: str) -> str:
     """The server's own advice, and where there is more to say for this command, that."""
-    counts = ""
-    if "limit" in error.members and "used" in error.members:
-        counts = text("failure.counts", language, limit=error.members["limit"], used=error.members["used"])
+    counts = taken(error.members.get("used"), error.members.get("limit"), language)
     if until := error.members.get("until"):
         counts += text("failure.until", language, until=until)
     advice = text(f"next.{error.code}", language) if f"next.{error.code}" in TABLES["en"] else ""

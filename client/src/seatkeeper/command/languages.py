@@ -16,6 +16,8 @@ from seatkeeper.command.config_file import FileFault, read_file
 from seatkeeper.paths import config_file
 from seatkeeper.texts import TABLES, language_of
 
+HELP = ["--help", "-h"]
+
 
 def language_of_line(line: Sequence[str], environ: Mapping[str, str]) -> str:
     named = _option(line, "--language") or environ.get("SEATKEEPER_LANGUAGE") or _configured(line, environ)
@@ -34,7 +36,8 @@ def translated(command: Any, language: str) -> Any:
 
     command.help, command.epilog = said(command.help), said(command.epilog)
     command.rich_help_panel = table["panel.commands"]
-    for parameter in [*command.params, command.get_help_option(typer.Context(command))]:
+    command.context_settings["help_option_names"] = HELP
+    for parameter in [*command.params, command.get_help_option(typer.Context(command, help_option_names=HELP))]:
         usual = "panel.options" if parameter.param_type_name == "option" else "panel.arguments"
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""

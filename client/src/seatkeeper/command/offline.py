@@ -29,10 +29,13 @@ app = typer.Typer(no_args_is_help=True)
 
 REQUEST, LICENSE, RECEIPT = "seatkeeper-request.json", "seatkeeper-license.json", "seatkeeper-receipt.json"
 
+LONGEST_DAYS = 3650
+"""The most that the API takes; a license's policy may allow fewer."""
+
 Output = Annotated[str, typer.Option("--output", "-o", metavar="FILE|-", help="option.output")]
 Qr = Annotated[bool, typer.Option("--qr", help="option.qr")]
 QrFile = Annotated[Path | None, typer.Option(metavar="FILE", help="option.qr_file")]
-Days = Annotated[int | None, typer.Option(min=1, help="option.days")]
+Days = Annotated[int | None, typer.Option(min=1, max=LONGEST_DAYS, help="option.days")]
 
 
 async def request(
@@ -143,7 +146,7 @@ def _hand_over(session: Session, data: bytes, output: str, show: bool, qr_file: 
     codes = qr.encode(data) if show or qr_file is not None else None
     pictures = _pictures(codes, qr_file) if codes is not None and qr_file is not None else []
     if output == ON_STDIN:
-        sys.stdout.write(data.decode())
+        sys.stdout.buffer.write(data)
     else:
         _write(Path(output), data)
         session.show({"file": output, "bytes": len(data), **({"qrFiles": pictures} if pictures else {}), **more})

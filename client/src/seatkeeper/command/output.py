@@ -4,14 +4,17 @@
 - Remarks, questions and progress go to stderr, so that stdout holds what was asked for and nothing else.
 - What came from elsewhere and cannot be printed is replaced, so that nobody writes to the terminal through it.
 - Nothing is wrapped or cut, however narrow the terminal, so that ids can be copied.
+- A stream of few letters costs letters in what people read, and nothing in JSON and files.
 """
 
+import io
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 from rich import box
 from rich.console import Console
@@ -34,22 +37,22 @@ class Output:
     def show(self, record: Record) -> None:
         """One thing: a line for each field, and a table for each field that is a list of records."""
         if self.as_json:
-            print(json.dumps(record, default=_json_value, ensure_ascii=False, indent=2))
+            print(document(record, indent=2))
             return
-        lists = {name: value for name, value in record.items() if isinstance(value, list)}
+        lists = {name: value for name, value in record.items() if _is_table(value)}
         fields = {self._label(name): self._text(value) for name, value in record.items() if _is_field(value)}
         width = max((Text(label).cell_len for label in fields), default=0)
         for label, value in fields.items():
             print(f"{label}{' ' * (width - Text(label).cell_len)}  {value}")
         for rows in lists.values():
-            self._table(rows)
+            self._table(cast(Sequence[Record], rows))
 
     def line(self, record: Record) -> None:
-        """One of many things that come one after the other: a document on a line of its own, or a line of words."""
+        """One of many things that come one after the other: a document, or all its fields, on a line of its own."""
         if self.as_json:
-            print(json.dumps(record, default=_json_value, ensure_ascii=False), flush=True)
+            print(document(record), flush=True)
         else:
-            words = (self._text(value) for value in record.values() if _is_field(value))
+            words = (f"{self._label(name)}: {self._text(value)}" for name, value in record.items() if _is_field(value))
             print("  ".join(words), flush=True)
 
     def note(self, key: str, **values: object) -> None:
@@ -99,11 +102,39 @@ class Output:
             case Mapping():
                 pairs = (name if limit is None else f"{name} ({limit})" for name, limit in value.items())
                 return printable(", ".join(pairs)) or "-"
+            case list():
+                return printable(", ".join(map(str, value)))
         return printable(str(value))
 
 
 def _is_field(value: object) -> bool:
-    return value is not None and value != {} and not isinstance(value, list)
+    return value is not None and value != {} and not _is_table(value)
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(row, Mapping) for row in value)
+
+
+def speak_as_streams_can() -> None:
+    """What stdout and stderr have no letters for becomes a question mark, and ends no run."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def can_print(language: str) -> bool:
+    """Whether stdout has the letters of the language."""
+    try:
+        text("field.state", language).encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def document(record: Record, indent: int | None = None) -> str:
+    """JSON that stdout has the letters for."""
+    is_unicode = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    return json.dumps(record, default=_json_value, ensure_ascii=not is_unicode, indent=indent)
 
 
 def printable(words: str) -> str:

@@ -9,6 +9,7 @@ Rules:
 
 import asyncio
 import os
+import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -64,7 +65,7 @@ class _Reset:
         self._here = here
         self._api = api
         self._unit = unit
-        self._backup = here.directory / f"backup-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+        self._backup = here.directory / f"backup-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         self._kept = here.kept()
         self._reset_at: datetime | None = None
         self.steps = self._planned(unit)
@@ -86,7 +87,7 @@ class _Reset:
     # --- The steps ---
 
     def _planned(self, unit: str | None) -> list[Step]:
-        begin = [Step(name="backup", do=self._back_up)]
+        begin = [Step(name="backup", do=self._back_up, undo=self._drop_backup)]
         middle = [Step(name="clear", do=self._clear, undo=self._restore), Step(name="reset", do=self._reset_server)]
         verify = Step(name="verify", do=self._verify, command="seatkeeper status")
         if unit is None:
@@ -97,9 +98,14 @@ class _Reset:
 
     async def _back_up(self) -> None:
         self._backup.mkdir(mode=0o700, parents=True)
-        file = self._session.config or config_file()
-        if file.exists():
-            private_files.write(self._backup / "config.toml", file.read_bytes())
+        configuration = private_files.read(self._session.config or config_file())
+        if configuration is not None:
+            private_files.write(self._backup / "config.toml", configuration)
+
+    async def _drop_backup(self) -> None:
+        """A copy that nobody needs: all is as it was."""
+        (self._backup / "config.toml").unlink(missing_ok=True)
+        self._backup.rmdir()
 
     async def _clear(self) -> None:
         with suppress(FileNotFoundError):
@@ -177,7 +183,7 @@ class _Reset:
         self._session.show(
             {
                 "ok": done == len(self.steps),
-                "backup": self._backup,
+                "backup": self._backup if os.path.exists(self._backup) else None,
                 "lastResetTime": self._reset_at,
                 "detail": why,
                 "steps": [

@@ -4,15 +4,27 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
+from msgspec.structs import replace
 
 from seatkeeper.client import Client
 from seatkeeper.command.device import DEVICE, ThisDevice
-from seatkeeper.command.failures import ExitCode
+from seatkeeper.command.failures import ExitCode, taken
 from seatkeeper.command.session import Session
 from seatkeeper.errors import NotGenuine, Unreachable
 from seatkeeper.lease import LeaseFault
 from seatkeeper.messages import Validity
-from seatkeeper.state import OFFLINE_FILE, RELEASED, STARTING, UNREACHABLE, WAITING_FOR_APPROVAL, Name, State, own
+from seatkeeper.state import (
+    LEASE_ENDED,
+    OFFLINE_FILE,
+    RELEASED,
+    STARTING,
+    UNREACHABLE,
+    WAITING_FOR_APPROVAL,
+    Name,
+    State,
+    own,
+)
+from seatkeeper.texts import text
 
 NOT_ACTIVATED = "NOT_ACTIVATED"
 QUICK_ATTEMPTS = 2
@@ -22,7 +34,7 @@ _SAID_BY_DISK = (NOT_ACTIVATED, OFFLINE_FILE, RELEASED)
 async def status(session: Session, local: Annotated[bool, typer.Option("--local", help="option.local")] = False) -> int:
     settings = session.settings(*DEVICE)
     here = ThisDevice(settings)
-    async with here.client(session) as client:
+    async with here.client(session, to_look=True) as client:
         with session.progress("progress.asking"):
             state = await _state(client, here, session.language, ask=not local)
         session.show(record(client, state, here))
@@ -61,11 +73,10 @@ async def _state(client: Client, here: ThisDevice, language: str, *, ask: bool) 
     if not ask or key is None:
         return _in_force(state)
     try:
-        return _judged(
-            state, await client.api.validate(key, here.fingerprint, here.settings.version, attempts=QUICK_ATTEMPTS)
-        )
+        answer = await client.api.validate(key, here.fingerprint, here.settings.version, attempts=QUICK_ATTEMPTS)
     except Unreachable:
         return state
+    return _judged(state, answer, language)
 
 
 def _on_disk(client: Client, here: ThisDevice, language: str) -> State:
@@ -78,11 +89,15 @@ def _on_disk(client: Client, here: ThisDevice, language: str) -> State:
     return own(Name.PENDING, reason, language)
 
 
-def _judged(state: State, answer: Validity) -> State:
+def _judged(state: State, answer: Validity, language: str) -> State:
     if answer.valid and answer.code != "DEVICE_NOT_ACTIVATED":
-        return _in_force(state)
-    waits = answer.valid and state.reason == WAITING_FOR_APPROVAL
-    return state if waits else State(name=Name.PENDING, reason=answer.code)
+        ended = state.reason == LEASE_ENDED
+        return replace(state, detail=text("note.renew", language)) if ended else _in_force(state)
+    if answer.valid and state.reason == WAITING_FOR_APPROVAL:
+        return state
+    known = state.detail if state.reason == answer.code else ""
+    counts = taken(answer.used, answer.limit, language) if answer.code == "DEVICE_LIMIT_EXCEEDED" else ""
+    return State(name=Name.PENDING, reason=answer.code, detail=" ".join(filter(None, (known, counts))))
 
 
 def _in_force(state: State) -> State:

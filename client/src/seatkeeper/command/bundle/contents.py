@@ -94,12 +94,14 @@ async def _printed(machine: Machine, command: Sequence[str]) -> str:
 
 def _configuration(subject: Subject) -> str:
     path = subject.config_path
-    return _read(path) if path is not None and path.exists() else "(there is none)\n"
+    return _read(path) if path is not None else "(there is none)\n"
 
 
 def _read(path: Path) -> str:
     try:
         return end_of(path)
+    except FileNotFoundError:
+        return f"({path} is not there)\n"
     except OSError as error:
         return f"({path} cannot be read: {system_words(error)})\n"
 

@@ -26,13 +26,17 @@ def known_of(subject: Subject) -> Known:
     own = platform.node()
     hosts = [own, own.partition(".")[0], subject.host, proxy.host if proxy else None]
     people = list(_people())
+    file = _file(subject)
     return Known(
         keys=_given([subject.license_key, subject.environ.get("SEATKEEPER_LICENSE_KEY")]),
         tokens=_given([subject.token, subject.environ.get("SEATKEEPER_TOKEN")]),
-        passwords=_given([*(([proxy.username, proxy.password]) if proxy else []), *_behind_telling_names(subject)]),
+        passwords=_given(
+            [*(([proxy.username, proxy.password]) if proxy else []), *_behind_telling_names(subject, file)]
+        ),
         homes=_given([str(Path.home()), *(home for _, home in people)]),
         hosts=_given(hosts),
         users=_given([_me(), *(name for name, _ in people)]),
+        names=_given([subject.name, _text(file.get("name")), subject.environ.get("SEATKEEPER_NAME")]),
     )
 
 
@@ -47,12 +51,20 @@ def _proxy(subject: Subject) -> Proxy | None:
         return None
 
 
-def _behind_telling_names(subject: Subject) -> list[str | None]:
-    """Values of the file and of the environment that their names give away, readable settings or not."""
+def _file(subject: Subject) -> Mapping[str, Any]:
+    """What the file says, settings or not, and whether or not something else goes over it."""
     try:
-        file = tomllib.loads(subject.config_path.read_text(encoding="utf-8")) if subject.config_path else {}
+        return tomllib.loads(subject.config_path.read_text(encoding="utf-8")) if subject.config_path else {}
     except (OSError, ValueError):
-        file = {}
+        return {}
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _behind_telling_names(subject: Subject, file: Mapping[str, Any]) -> list[str | None]:
+    """Values of the file and of the environment that their names give away, readable settings or not."""
     around = (value for value in _telling(subject.environ) if len(value) >= _TOO_SHORT_TO_TELL)
     return [*_telling(file), *around, *(_password(value) for value in subject.environ.values())]
 

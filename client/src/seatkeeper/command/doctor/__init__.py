@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from seatkeeper.command.doctor.examination import examined, subject_of
-from seatkeeper.command.doctor.report import as_document, as_table, is_sound
+from seatkeeper.command.doctor.report import as_document, is_sound, print_report
 from seatkeeper.command.doctor.subject import LIMIT_S
 from seatkeeper.command.failures import ExitCode
 from seatkeeper.command.session import Session, verb
@@ -36,5 +36,5 @@ async def doctor(
     if session.as_json:
         session.show(as_document(findings, session.language))
     else:
-        Console(highlight=False).print(as_table(findings, session.language))
+        print_report(Console(highlight=False), findings, session.language)
     return ExitCode.DONE if is_sound(findings) else ExitCode.UNSOUND

@@ -65,6 +65,7 @@ def subject_of(
         token=settings.token,
         root_key=settings.root_key or None,
         version=settings.version,
+        name=settings.name,
         proxy=settings.proxy,
         ca_file=settings.ca_file,
         client_cert=settings.client_cert,

@@ -4,7 +4,7 @@ A finding carries a code and values, and no sentence: `words` reads those from t
 that a support desk can tell findings by their codes. Its values hold no key and no token.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -47,10 +47,21 @@ def words(finding: Finding, language: str) -> Words:
     key = f"doctor.{finding.name}.{finding.code}"
     if key not in TABLES["en"]:
         key = f"doctor.{finding.code}"
-    next_step = text(f"{key}.next", language, **finding.data) if f"{key}.next" in TABLES["en"] else ""
+    data = _in_words(finding.data, language)
+    next_step = text(f"{key}.next", language, **data) if f"{key}.next" in TABLES["en"] else ""
     if until := finding.data.get("not_needed_until"):
         next_step = " ".join(filter(None, (text("doctor.not-needed", language, until=until), next_step)))
-    return Words(text(f"doctor.{finding.name}", language), text(key, language, **finding.data), next_step)
+    return Words(text(f"doctor.{finding.name}", language), text(key, language, **data), next_step)
+
+
+def _in_words(data: Mapping[str, Any], language: str) -> dict[str, Any]:
+    """What a fingerprint is taken from, and where, has names of its own in each language."""
+    said = {name: _named(name, data[name].split(", "), language) for name in ("facts", "place") if name in data}
+    return {**data, **said}
+
+
+def _named(kind: str, values: Sequence[str], language: str) -> str:
+    return ", ".join(TABLES[language].get(f"doctor.{kind}.{value}", value) for value in values)
 
 
 def ok(name: str, code: str = "ok", /, **data: Any) -> Finding:

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from rich import box
-from rich.console import Console, Group
-from rich.table import Table
+from rich.console import Console
+from rich.table import Column, Table
 from rich.text import Text
 
 from seatkeeper.command.doctor.finding import Finding, Level, words
@@ -47,10 +47,11 @@ def _as_members(finding: Finding, language: str) -> dict[str, object]:
     }
 
 
-def as_table(findings: Sequence[Finding], language: str) -> Group:
+def print_report(console: Console, findings: Sequence[Finding], language: str) -> None:
     """A line for each check, then what to do about each that is not in order. Commands stand on lines of their own,
-    so that they can be copied."""
-    table = Table(box=box.SIMPLE_HEAD, show_header=False, show_edge=False, pad_edge=False)
+    neither cut nor wrapped however narrow it is, so that they can be copied."""
+    columns = (Column(), Column(), Column(overflow="fold"))
+    table = Table(*columns, box=box.SIMPLE_HEAD, show_header=False, show_edge=False, pad_edge=False)
     steps: list[Text] = []
     for finding in findings:
         sign, style = _SIGNS[finding.level]
@@ -61,21 +62,22 @@ def as_table(findings: Sequence[Finding], language: str) -> Group:
     if steps:
         steps.insert(0, Text(f"\n{text('doctor.next-step', language)}", "bold"))
     end = text("doctor.sum", language, **_counts(findings))
-    return Group(table, *steps, Text(f"\n{end}", "bold"))
+    console.print(table)
+    console.print(*steps, Text(f"\n{end}", "bold"), sep="\n", soft_wrap=True)
 
 
 def as_text(findings: Sequence[Finding], language: str) -> str:
     """The table without colours."""
     console = Console(width=160, color_system=None, file=io.StringIO())
     with console.capture() as printed:
-        console.print(as_table(findings, language))
+        print_report(console, findings, language)
     return printed.get()
 
 
 def _steps(finding: Finding, title: str, next_step: str) -> list[Text]:
     lines = [Text(f"  {title}: {next_step}")] if next_step else []
     if finding.command:
-        lines.append(Text(f"    {printable(finding.command)}", "cyan", no_wrap=True, overflow="ignore"))
+        lines.append(Text(f"    {printable(finding.command)}", "cyan"))
     return lines
 
 

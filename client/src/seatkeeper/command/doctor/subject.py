@@ -27,6 +27,7 @@ class Subject:
     token: str | None = field(default=None, repr=False)
     root_key: str | None = None
     version: str | None = None
+    name: str | None = None
     proxy: str | None = field(default=None, repr=False)
     ca_file: Path | None = None
     client_cert: Path | None = None

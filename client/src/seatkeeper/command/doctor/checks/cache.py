@@ -29,11 +29,13 @@ async def cache(subject: Subject) -> Finding:
 def _judge(directory: Path) -> Finding:
     if not directory.exists():
         base = existing(directory)
+        if not base.is_dir():
+            return _no_folder(base)
         if not os.access(base, os.W_OK | os.X_OK):
             return fail("cache", "no-place", _let_in(base, "rwx"), path=str(directory), folder=str(base))
         return ok("cache", "not-yet", path=str(directory))
     if not directory.is_dir():
-        return fail("cache", "no-folder", f"ls -l {shlex.quote(str(directory))}", path=str(directory))
+        return _no_folder(directory)
     own = (directory, directory.lstat())
     if (foreign := _foreign([own])) is not None:  # so that its contents may not be listed
         return foreign
@@ -42,6 +44,10 @@ def _judge(directory: Path) -> Finding:
         if (finding := look(found)) is not None:
             return finding
     return ok("cache", path=str(directory), files=len(found) - 1)
+
+
+def _no_folder(path: Path) -> Finding:
+    return fail("cache", "no-folder", f"ls -l {shlex.quote(str(path))}", path=str(path))
 
 
 def _foreign(found: list[tuple[Path, os.stat_result]]) -> Finding | None:

@@ -5,10 +5,13 @@ from pathlib import Path
 from seatkeeper.cache import Cache, Kept
 from seatkeeper.command.doctor.finding import Finding, fail, ok, skip, warn
 from seatkeeper.command.doctor.subject import Subject
-from seatkeeper.errors import SeatkeeperError
+from seatkeeper.errors import NotGenuine, SeatkeeperError
+from seatkeeper.lease import verify_lease
 from seatkeeper.license_file import LicenseFile
 from seatkeeper.offline import Offline
 from seatkeeper.signatures import read_root_key
+from seatkeeper.system_words import system_words
+from seatkeeper.telling import sentence
 from seatkeeper.trusted_time import TOLERANCE_S
 
 SOON = 0.25
@@ -22,12 +25,16 @@ async def lease(subject: Subject) -> Finding:
     if file is not None:
         return ok("lease", "file", until=f"{file.expiry:%Y-%m-%d %H:%M} UTC")
     cache = Cache(subject.directory, product=subject.product, secret=subject.fingerprint.encode())
-    if not cache.path.exists():
+    try:
+        is_there = cache.path.exists()
+        kept = cache.peek()
+    except OSError as error:
+        return fail("lease", "unreadable", path=str(cache.path), error=system_words(error))
+    if not is_there:
         return warn("lease", "not-activated", "seatkeeper activate")
-    kept = cache.peek()
     if kept is None:
         return fail("lease", "does-not-open", "seatkeeper activate", path=str(cache.path))
-    return _judge(kept, subject.clock.wall_s())
+    return _unproven(subject, kept) or _judge(kept, subject.clock.wall_s())
 
 
 def _installed(subject: Subject, directory: Path, product: str, fingerprint: str) -> LicenseFile | None:
@@ -41,6 +48,23 @@ def _installed(subject: Subject, directory: Path, product: str, fingerprint: str
         ).installed()
     except (SeatkeeperError, OSError):
         return None
+
+
+def _unproven(subject: Subject, kept: Kept) -> Finding | None:
+    """The configured root key and product do not stand behind the signed lease."""
+    if subject.root_key is None or kept.lease is None or kept.released or kept.refusal is not None:
+        return None
+    try:
+        verify_lease(
+            kept.lease,
+            read_root_key(subject.root_key),
+            product=subject.product or "",
+            fingerprint=subject.fingerprint or "",
+            now_s=subject.clock.wall_s(),
+        )
+    except NotGenuine as error:
+        return fail("lease", "not-proven", error=sentence(error, subject.language))
+    return None
 
 
 def _judge(kept: Kept, now_s: float) -> Finding:

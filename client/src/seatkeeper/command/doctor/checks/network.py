@@ -37,20 +37,22 @@ async def port(subject: Subject) -> Finding:
     """Whether something accepts connections there, or at the proxy that stands before it."""
     if subject.host is None:
         return skip("port", "no-url")
-    proxy = chosen(subject).proxy
+    choice = chosen(subject)
+    proxy = choice.proxy
     host, number = (subject.host, subject.port) if proxy is None else (proxy.host, proxy.port)
-    place = {"host": host, "port": number}
+    place = {"host": host, "port": number, "by": choice.by}
     try:
         async with asyncio.timeout(subject.patience_s / 2):
             _, writer = await asyncio.open_connection(host, number)
     except TimeoutError:
-        return fail("port", "silent", seconds=subject.patience_s / 2, **place)
+        return fail("port", "silent" if proxy is None else "proxy-silent", seconds=subject.patience_s / 2, **place)
     except socket.gaierror:
         return skip("port", "no-name", **place)
     except ConnectionRefusedError:
-        return fail("port", "refused", **place)
+        return fail("port", "refused" if proxy is None else "proxy-refused", **place)
     except OSError as error:
-        return fail("port", "unreachable", error=system_words(error), **place)
+        code = "unreachable" if proxy is None else "proxy-unreachable"
+        return fail("port", code, error=system_words(error), **place)
     writer.close()
     return ok("port", "ok" if proxy is None else "proxy-answers", **place)
 
