@@ -83,7 +83,7 @@ bench-scale: env-dev ## Compare a million devices with ten thousand (some 4 minu
 bench-first: env-dev ## Hear 100,000 devices for the first time after Redis was emptied (a minute)
 	@exec $(BIN)/python -m tests.bench.first_heartbeats
 
-bench-networks: env-dev ## Activate over Wi-Fi, 4G and weak 3G, without the client's retries and with them (some 6 minutes)
+bench-networks: env-dev ## Activate over Wi-Fi, 4G and weak 3G, without the client's retries and with them (some 4 minutes)
 	@PYTHONPATH=client/src exec $(BIN)/python -m tests.bench.networks
 
 flames: env-dev ## Record a flame graph of each hot path, into build/flames (a minute)

@@ -205,7 +205,11 @@ def _look(kind: str, pattern: str, flags: int = re.IGNORECASE) -> _Rule:
 
 _SECRET_LOOKS = (
     _look("pem", r"-----BEGIN [A-Z0-9 ]+-----.*?(?:-----END [A-Z0-9 ]+-----|\Z)", re.DOTALL),
-    _look("pem", r"(?:[A-Za-z0-9+/=]{16,}(?:\s|\\n)+)+(?:[A-Za-z0-9+/=]+(?:\s|\\n)+)?(?=-----END [A-Z0-9 ]+-----)"),
+    _look(
+        "pem",
+        r"(?<![A-Za-z0-9+/=])(?:[A-Za-z0-9+/=]{16,}+(?:\s|\\n)++){1,200}+"
+        r"(?:[A-Za-z0-9+/=]++(?:\s|\\n)++)?(?=-----END [A-Z0-9 ]+-----)",
+    ),
     _look("header", r"(?:authorization|cookie|x-api-key)\\?[\"']?\s*[:=]\s*\\?[\"']?(?P<value>[^\"'\r\n\\]+)"),
     _look("header", r"\b(?:bearer|basic|digest)\s+(?P<value>[\w.~+/=-]{8,})"),
     _look("password", r"://(?P<value>[^\s\"'<>]*)@"),
@@ -224,10 +228,10 @@ _SECRET_LOOKS = (
     _look("secret", rf"(?<!\w){_NAMES}[ \t]+(?P<value>(?=[\w+/.~-]*\d)[\w+/.~-]{{6,}}=*)"),
 )
 _PLACE_LOOKS = (
-    _look("email", r"[\w.!#$%&'*+/=?^`{|}~-]+@[\w-]+(?:\.[\w-]+)*"),
+    _look("email", r"(?<![\w.!#$%&'*+/=?^`{|}~-])[\w.!#$%&'*+/=?^`{|}~-]++@[\w-]+(?:\.[\w-]+)*"),
     _look("mac", r"(?:[0-9A-F]{2}[:-]){5,}[0-9A-F]{2}"),
     _look("mac", r"(?<![0-9A-F])[0-9A-F]{4}\.[0-9A-F]{4}\.[0-9A-F]{4}(?![0-9A-F])"),
-    _look("address", r"(?<!\w)(?=[0-9A-F:.]*::|(?:[0-9A-F]{0,4}:){5})[0-9A-F:.]*[0-9A-F:](?:%[\w.-]+)?(?!\w)"),
+    _look("address", r"(?<!\w)(?=[0-9A-F:.]{0,45}::|(?:[0-9A-F]{0,4}:){5})[0-9A-F:.]*[0-9A-F:](?:%[\w.-]+)?(?!\w)"),
     _look("address", r"\d+(?:\.\d+){3,}"),
     _look("home", r"/(?:home|Users)/[^\s/\"'\\:,;)]+"),
     _look("home", r"[A-Z]:[\\/]+Users[\\/]+[^\s/\"'\\:,;)]+"),

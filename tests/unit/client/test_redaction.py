@@ -4,6 +4,7 @@ import base64
 import ipaddress
 import json
 import re
+import time
 from urllib.parse import quote
 
 import pytest
@@ -312,3 +313,10 @@ def test_no_key_survives_in_documents(document: object, key: str) -> None:
 
     assert key not in told
     assert not re.search(r"1[0-9A-Z]{3}(-[0-9A-Z]{4}){6}", told)
+
+
+@pytest.mark.parametrize("line", ["A" * 76, "A" * 20_000, "a.b" * 7000, "1234-" * 4000, "x=" * 10_000, "0:" * 10_000])
+def test_no_log_takes_long(line: str) -> None:
+    began = time.process_time()
+    redacted("\n".join([line] * (200_000 // len(line))))
+    assert time.process_time() - began < 5
