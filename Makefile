@@ -42,7 +42,7 @@ check: env-dev ## Run format, lint, security lint, types, import rules, migratio
 	@PYTHONPATH=client/src $(BIN)/python -c 'from importlinter.cli import lint_imports_command as lint; lint()' --no-logo > build/imports.txt 2>&1 \
 		|| { cat build/imports.txt >&2; exit 1; }
 	@$(if $(MIGRATIONS),$(SQUAWK) $(MIGRATIONS))
-	@$(BIN)/python -m pytest tests/unit
+	@$(BIN)/python -m pytest tests/unit --numprocesses=2 --dist=loadfile
 
 histories: env-dev ## Play 1,000 lives of licenses and a year of 2,000 devices (some 5 minutes)
 	@HISTORIES=1000 FLEET=2000 exec $(BIN)/python -m pytest -s tests/histories

@@ -100,13 +100,21 @@ def fuzz(
     inputs = [data for genuine in corpus for data in aimed(genuine)]
     tried = tries + len(inputs)
     for data in chain(inputs, (mutated(chance, chance.choice(corpus), corpus) for _ in range(tries))):
-        began = time.thread_time()
         try:
-            read += check(data)
-            took_s = time.thread_time() - began
+            was_read, took_s = _timed(check, data)
+            if took_s >= LONGEST_S:  # its own doing, or a collection of this process's garbage
+                was_read, took_s = _timed(check, data)
+            read += was_read
             assert took_s < LONGEST_S, f"{took_s:.2f} s"
         except Exception as error:
             wrong += 1
             first = first or f"{type(error).__name__} {error!s:.200}, as by {data!r:.200}"
     note = f"{read} were read" + (f"; {first}" if first else "")
     table.row(f"fuzzing: {name}", tried=tried, got_through=wrong, note=note)
+
+
+def _timed(check: Callable[[bytes], bool], data: bytes) -> tuple[bool, float]:
+    """What it says, and the processor's seconds that it took."""
+    began = time.thread_time()
+    was_read = check(data)
+    return was_read, time.thread_time() - began

@@ -146,11 +146,13 @@ async def one(reader: asyncio.StreamReader) -> bytes:
 
 
 async def test_only_the_api_is_touched(calm: Platform, private_redis: RedisServer) -> None:
+    grant = await (await calm.vendor()).license()
     async with chaotic(calm, private_redis, replace(CALM, reject=1.0)) as platform:
         ask = platform.api.ask
         untouched: list[Answer] = [await ask("GET", "/openapi.json"), await ask("GET", "/.well-known/jwks.json")]
         assert {answer.status for answer in untouched} == {200}
-        assert (await ask("GET", "/v1/devices")).json["retryable"] is True
+        authorized = {"Authorization": f"License {grant.key}"}
+        assert (await ask("GET", "/v1/devices", headers=authorized)).json["retryable"] is True
 
 
 # --- Processes ------------------------------------------------------------------------------------------------

@@ -325,8 +325,16 @@ async def test_by_default_a_license_of_a_hundred_thousand_seats_activates_as_fas
     defaults = msgspec.structs.asdict(Limits())
     async with open_limited(**defaults) as opened:
         grant = await opened.vendor.license(seats=100_000)
-        answers = await asyncio.gather(*(opened.api.activate(grant.key, f"{number}") for number in range(3000)))
-        assert {answer.status for answer in answers} == {201}
+
+        async def activated(fingerprint: str) -> int:
+            """The answer that comes at last: for want of room the ledger may ask for another try (503)."""
+            for _ in range(30):
+                if (status := (await opened.api.activate(grant.key, fingerprint)).status) != 503:
+                    return status
+                await asyncio.sleep(1)
+            return 503
+
+        assert set(await asyncio.gather(*(activated(f"{number}") for number in range(3000)))) == {201}
 
 
 async def _true(value: bool) -> bool:
