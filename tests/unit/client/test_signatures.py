@@ -227,6 +227,7 @@ def test_a_root_key_is_read_in_each_form_that_the_vendor_may_hold(tmp_path: Path
         '{"kty": "OKP", "crv": "Ed25519", "x": 1}',
         "{" * 9000,
     ],
+    ids=range(14),
 )
 def test_what_is_no_root_key_is_a_fault_of_the_configuration(text: str) -> None:
     with pytest.raises(ConfigurationError, match="43 characters"):
