@@ -6,7 +6,7 @@ own trail, rows and calls. `found` is pure; `judge` reads for it.
 
 import asyncio
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -108,7 +108,7 @@ def _unlike(counted: Mapping[int, int], once: Mapping[int, int]) -> list[int]:
 
 async def _tell_deliveries(world: World, load: Load, licenses: dict[str, License]) -> None:
     """Wait until the facts of these licenses were told to the witness and had their effects, or time is over."""
-    delivered: dict[str, Counter[int]] = {id: Counter() for id in licenses}
+    delivered: dict[str, dict[int, int]] = {id: {} for id in licenses}
     witnessed = Reader(load.folder, WITNESS)
     deadline = time.monotonic() + DELIVERY_S
     heard, heard_at = -1, time.monotonic()
@@ -117,7 +117,7 @@ async def _tell_deliveries(world: World, load: Load, licenses: dict[str, License
             if not line.startswith(b'{"kind"'):
                 fact = _fact(line)
                 if fact.license in delivered:
-                    delivered[fact.license][fact.version] += 1
+                    delivered[fact.license].setdefault(fact.version, fact.at)
         await observed.read_effects(world.owner_dsn, licenses)
         for license in licenses.values():
             license.delivered = delivered[license.id]

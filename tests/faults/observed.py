@@ -63,7 +63,10 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class License(msgspec.Struct, kw_only=True):
-    """A license as Postgres holds it. `outbox` and `effects` count by version; `effects` None: not looked at."""
+    """A license as Postgres holds it. None: not looked at.
+
+    `outbox` and `effects` count by version; `delivered` tells when the witness heard of each first (monotonic, ns).
+    """
 
     account: str
     id: str
@@ -79,7 +82,7 @@ class License(msgspec.Struct, kw_only=True):
     rows: list[Row] = msgspec.field(default_factory=list)
     outbox: Counter[int] = msgspec.field(default_factory=Counter)
     effects: Counter[int] | None = None
-    delivered: Counter[int] | None = None
+    delivered: dict[int, int] | None = None
 
 
 async def read(owner_dsn: str, ids: Sequence[str]) -> dict[str, License]:

@@ -2,10 +2,15 @@
 
 Whatever does not follow from the events alone is a violation: I1 where a seat is beyond the allowance, I2 and I3 where
 devices and counts differ from it, I5 for a second seat of one device, I6 for a gap.
+
+An event bears the time of its decision. Who reads without the license's lock may not see it before COMMIT is done, and
+it surely was when the next transaction decided or the witness was told, whichever was first: in between, both the state
+before and the one after are right.
 """
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -31,11 +36,12 @@ class Violation(msgspec.Struct, frozen=True):
 
 
 class Stay(msgspec.Struct):
-    """A time for which a device had a seat, both ends included."""
+    """A time for which a device had a seat, both ends included; `visible` is when everybody surely saw it."""
 
     device: str
     generation: int
     began: int
+    visible: int
     resumed: bool
     event: Event
     ended: int = NEVER
@@ -46,7 +52,7 @@ class Stay(msgspec.Struct):
 
     def covers(self, first: int, last: int) -> bool:
         """Whether there was no moment in between at which the device had lost this seat, or not yet had it."""
-        return self.began < first and self.ended > last
+        return self.visible < first and self.ended > last
 
     @property
     def events(self) -> list[Event]:
@@ -54,9 +60,10 @@ class Stay(msgspec.Struct):
 
 
 class State(msgspec.Struct, frozen=True):
-    """The license from one event to the next."""
+    """The license from one event to the next; `visible` is when everybody surely saw the first."""
 
     at: int
+    visible: int
     used: int
     limit: int
     status: str
@@ -87,8 +94,8 @@ class Trail:
             yield stay
 
     def states_within(self, first: int, last: int) -> list[State]:
-        """Every state that the license was in at some moment between the two."""
-        begin = max(0, bisect_left(self.states, first, key=lambda state: state.at) - 1)
+        """Every state that somebody may have seen the license in at some moment between the two."""
+        begin = max(0, bisect_left(self.states, first, key=lambda state: state.visible) - 1)
         return self.states[begin : bisect_right(self.states, last, key=lambda state: state.at)]
 
     def break_(self, invariant: str, what: str, evidence: Sequence[Event], at: int = 0) -> None:
@@ -98,27 +105,26 @@ class Trail:
     # --- Playing ------------------------------------------------------------------------------------------------
 
     def _play(self) -> None:
-        used = limit = version = last_at = 0
+        used = limit = version = 0
         status = "active"
-        for event in self.license.events:
-            at = self.clocks.of_wall(event.at_ns)
+        moments = list(accumulate((self.clocks.of_wall(event.at_ns) for event in self.license.events), max))
+        for event, at, visible in zip(self.license.events, moments, self._visible(moments), strict=True):
             if event.version != version + 1:
                 self.break_("I6", f"the trail goes from version {version} to {event.version}", [event], at)
-            if at < last_at - self.clocks.slack_ns:
+            if self.clocks.of_wall(event.at_ns) < at - self.clocks.slack_ns:
                 self.break_("I9", "the ledger's time goes back from one version to the next", [event], at)
-            at = max(at, last_at)
-            version, last_at = event.version, at
+            version = event.version
             if event.event in ("license.created", "license.resized"):
                 limit = event.limit
             elif event.event.startswith("license."):
                 status = _STATUS_AFTER[event.event]
             elif event.event in TAKES_SEAT:
                 used += 1
-                self._take(event, at, used, limit, status)
+                self._take(event, at, visible, used, limit, status)
             elif event.event == "device.renewed":
                 used -= self._end(event, at)
                 used += 1
-                self._take(event, at, used, max(used, limit), "active")
+                self._take(event, at, visible, used, max(used, limit), "active")
             elif event.event in ENDS_SEAT:
                 used -= self._end(event, at)
             if (event.used, event.limit, event.allowed) != (used, limit, max(used, limit)):
@@ -129,10 +135,21 @@ class Trail:
                     [event],
                     at,
                 )
-            self.states.append(State(at, used, limit, status))
+            self.states.append(State(at, visible, used, limit, status))
         self._compare(used, limit, status, version)
 
-    def _take(self, event: Event, at: int, used: int, limit: int, status: str) -> None:
+    def _visible(self, moments: Sequence[int]) -> list[int]:
+        """When everybody surely saw each event. Those of one transaction have one moment."""
+        delivered = self.license.delivered or {}
+        visible: list[int] = []
+        later = known = NEVER
+        for event, at in zip(reversed(self.license.events), reversed(moments), strict=True):
+            known = min(later if at < later else known, delivered.get(event.version, NEVER))
+            visible.append(max(at, known))
+            later = at
+        return visible[::-1]
+
+    def _take(self, event: Event, at: int, visible: int, used: int, limit: int, status: str) -> None:
         stays = self.stays.setdefault(event.device, [])
         generation = event.generation or 0
         last = stays[-1] if stays else None
@@ -148,7 +165,7 @@ class Trail:
             self.break_("I1", f"a seat is given beyond the limit: {used} of {limit}", evidence, at)
         if status != "active":
             self.break_("I1", f"a seat is given under a {status} license", evidence, at)
-        stays.append(Stay(event.device, generation, at, resumed, event))
+        stays.append(Stay(event.device, generation, at, visible, resumed, event))
 
     def _end(self, event: Event, at: int) -> int:
         """How many seats that freed."""

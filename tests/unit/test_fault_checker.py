@@ -63,7 +63,16 @@ class Story:
 
     # --- The ledger ---------------------------------------------------------------------------------------------
 
-    def writes(self, event: str, device: str = "", generation: int = 0, *, at: float, reason: str = "") -> None:
+    def writes(
+        self,
+        event: str,
+        device: str = "",
+        generation: int = 0,
+        *,
+        at: float,
+        reason: str = "",
+        visible_after: float = 0.01,
+    ) -> None:
         """An event, and the rows as they are after it."""
         license = self.license
         self.used += {"device.activated": 1, "device.resumed": 1, "device.released": -1}.get(event, 0)
@@ -84,6 +93,7 @@ class Story:
             )
         )
         license.outbox[license.version] += 1
+        license.delivered = {**(license.delivered or {}), license.version: ns(at + visible_after)}
         if event in ("license.suspended", "license.reinstated"):
             license.status = {"license.suspended": "suspended"}.get(event, "active")
         if device:
@@ -91,11 +101,13 @@ class Story:
             state = "released" if event == "device.released" else "active"
             license.rows.append(Row(device, state, generation))
 
-    def gives(self, device: str, generation: int = 1, *, at: float) -> None:
-        self.writes("device.activated", device, generation, at=at)
+    def gives(self, device: str, generation: int = 1, *, at: float, visible_after: float = 0.01) -> None:
+        self.writes("device.activated", device, generation, at=at, visible_after=visible_after)
 
-    def frees(self, device: str, generation: int = 1, *, at: float, reason: str = "user") -> None:
-        self.writes("device.released", device, generation, at=at, reason=reason)
+    def frees(
+        self, device: str, generation: int = 1, *, at: float, reason: str = "user", visible_after: float = 0.01
+    ) -> None:
+        self.writes("device.released", device, generation, at=at, reason=reason, visible_after=visible_after)
 
     def resizes(self, seats: int, *, at: float) -> None:
         self.limit = seats
@@ -223,6 +235,27 @@ def a_late_yes_of_a_long_lease() -> Story:
     return story
 
 
+def seats_whose_ends_are_being_committed() -> Story:
+    """Who reads without a lock sees the license full until COMMIT is done. One transaction has one time."""
+    story = Story(seats=2)
+    for device in "ab":
+        story.gives(device, at=1)
+        story.activated(device, at=1)
+    for device in "ab":
+        story.frees(device, at=3, visible_after=0.5)
+        story.call("deactivate", device, 3.25, took=0.6)
+    story.refused("activate", "c", "DEVICE_LIMIT_EXCEEDED", at=3.3)
+    return story
+
+
+def a_seat_that_is_being_committed() -> Story:
+    story = Story()
+    story.gives("a", at=1, visible_after=1.5)
+    story.activated("a", at=1.8, took=1.7)
+    story.refused("validate", "a", "NOT_ACTIVATED", at=2.3)
+    return story
+
+
 def overage() -> Story:
     story = Story(seats=1, overage=True)
     for at, device in enumerate("abc", 1):
@@ -238,6 +271,8 @@ GOOD = [
     a_seat_that_came_back,
     a_suspension,
     a_late_yes_of_a_long_lease,
+    seats_whose_ends_are_being_committed,
+    a_seat_that_is_being_committed,
     overage,
 ]
 
@@ -372,6 +407,16 @@ def a_no_while_there_is_room() -> Story:
     return story
 
 
+def a_seat_that_was_freed_before() -> Story:
+    story = Story(seats=1)
+    story.gives("a", at=1)
+    story.activated("a", at=1)
+    story.frees("a", at=3, visible_after=0.5)
+    story.left("a", at=3)
+    story.refused("activate", "b", "DEVICE_LIMIT_EXCEEDED", at=3.7)
+    return story
+
+
 def a_suspension_that_was_over() -> Story:
     story = a_suspension()
     story.refused("heartbeat", "a", "LICENSE_SUSPENDED", at=7, generation=1)
@@ -442,19 +487,18 @@ def a_change_without_its_outbox_row() -> Story:
 
 def a_fact_that_was_never_told() -> Story:
     story = a_plain_life()
-    story.license.delivered = Counter([1, 3])
+    story.license.delivered = {1: ns(0), 3: ns(3)}
     return story
 
 
 def an_effect_that_happened_twice() -> Story:
     story = a_plain_life()
-    story.license.delivered = story.license.effects = Counter([1, 2, 3, 3])
+    story.license.effects = Counter([1, 2, 3, 3])
     return story
 
 
 def an_effect_that_never_happened() -> Story:
     story = a_plain_life()
-    story.license.delivered = Counter([1, 2, 3])
     story.license.effects = Counter([1, 2])
     return story
 
@@ -610,6 +654,7 @@ BAD = [
     (a_release_that_nobody_asked_for, "I3: a seat ended as 'user', and nobody asked for that"),
     (a_no_to_a_seat_that_is_held, "I3: heartbeat was told LEASE_LOST while the device held its seat"),
     (a_no_while_there_is_room, "I3: activate was refused a seat while one was free"),
+    (a_seat_that_was_freed_before, "I3: activate was refused a seat while one was free"),
     (a_suspension_that_was_over, "I3: heartbeat was refused for a suspension that there was not"),
     (a_good_key_that_was_refused, "I3: activate was told LICENSE_KEY_INVALID with a good key"),
     (a_device_that_is_said_to_be_unknown, "I3: deactivate was told that there is no such device"),
