@@ -15,7 +15,7 @@ SQUAWK := $(SQUAWK),require-concurrent-index-creation,require-lock-timeout,requi
 REPLICAS ?= 1
 MINUTES ?= 30
 export REPLICAS
-.PHONY: help run demo stack test check histories paused-reapers faults soak mutants abuse audit-dependencies bench bench-full bench-facts bench-first bench-data bench-scale bench-networks flames format lock clean env env-dev
+.PHONY: help run demo stack test test-chaos check histories paused-reapers faults soak mutants abuse audit-dependencies bench bench-full bench-facts bench-first bench-data bench-scale bench-networks flames format lock clean env env-dev
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ check: env-dev ## Run format, lint, security lint, types, import rules, migratio
 		|| { cat build/imports.txt >&2; exit 1; }
 	@$(if $(MIGRATIONS),$(SQUAWK) $(MIGRATIONS))
 	@$(BIN)/python -m pytest tests/unit --numprocesses=2 --dist=loadfile
+
+test-chaos: env-dev ## Run the client's tests against a server that breaks calls on purpose (a minute)
+	@CHAOS=1 exec $(BIN)/python -m pytest tests/client/test_c*.py tests/client/test_offline.py tests/client/test_examples.py \
+		--numprocesses=2 --dist=load
 
 histories: env-dev ## Play 1,000 lives of licenses and a year of 2,000 devices (some 5 minutes)
 	@HISTORIES=1000 FLEET=2000 exec $(BIN)/python -m pytest -s tests/histories

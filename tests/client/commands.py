@@ -64,7 +64,7 @@ class Command:
 def command_of(application: Application, fingerprint: str = "laptop", *, key: bool = True) -> Command:
     """The command on one device of a customer, with its settings in the environment."""
     settings = {
-        "SEATKEEPER_URL": application.platform.api.url,
+        "SEATKEEPER_URL": application.url,
         "SEATKEEPER_PRODUCT": PRODUCT,
         "SEATKEEPER_ROOT_KEY": json.dumps(application.vendor.root_key),
         "SEATKEEPER_FINGERPRINT": fingerprint,

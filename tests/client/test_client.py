@@ -16,7 +16,7 @@ from seatkeeper import private_files
 from seatkeeper.clock import SystemClock
 from seatkeeper.state import Name
 from shared.licensing.model import Approval, Kind, OfflineAlgorithm, OnClone, Reinstate, Rules, Suspend
-from tests.client.conftest import Application
+from tests.client.conftest import Application, tried
 from tests.client.ways import Way
 from tests.platform import Platform, eventually
 
@@ -26,7 +26,7 @@ Applications = Callable[..., Awaitable[Application]]
 
 
 def way(application: Application, **options: Any) -> Way:
-    return Way(application.platform.api.url, **options)
+    return Way(application.url, **options)
 
 
 def names(license: seatkeeper.Client) -> list[str]:
@@ -88,11 +88,12 @@ async def test_an_activation_whose_answers_are_lost_is_said_again_and_costs_one_
         assert license.generation == 1
 
     bodies = bad.bodies("/v1/activate")
-    assert len(bodies) == 4
+    assert tried(len(bodies), 4)
     assert len(set(bodies)) == 1
     assert await application.seats_used() == 1
 
 
+@pytest.mark.calm
 async def test_what_a_program_asked_before_it_was_killed_is_resolved_at_its_next_start(
     applications: Applications,
 ) -> None:
@@ -110,6 +111,7 @@ async def test_what_a_program_asked_before_it_was_killed_is_resolved_at_its_next
     assert await application.seats_used() == 1
 
 
+@pytest.mark.calm
 async def test_a_seat_that_ended_before_its_outcome_was_known_is_asked_for_anew(applications: Applications) -> None:
     application = await applications(seats=3)
     before = way(application, lose=1000)
@@ -122,6 +124,7 @@ async def test_a_seat_that_ended_before_its_outcome_was_known_is_asked_for_anew(
         assert (license.state.name, license.generation) == (Name.ACTIVE, 2)
 
 
+@pytest.mark.calm
 async def test_a_return_of_the_seat_whose_answer_was_lost_is_resolved_at_the_next_start(
     applications: Applications,
 ) -> None:
@@ -243,7 +246,7 @@ async def test_a_full_license_is_refused_with_what_the_server_says(applications:
         with pytest.raises(seatkeeper.Refused) as refused:
             await application.client("another", transport=line).__aenter__()
     assert (refused.value.code, refused.value.members["limit"]) == ("DEVICE_LIMIT_EXCEEDED", 1)
-    assert len(line.sent) == 1
+    assert tried(len(line.sent), 1)
 
 
 async def test_a_device_waits_for_its_approval(applications: Applications) -> None:
@@ -289,6 +292,7 @@ async def test_what_cannot_be_right_is_told_before_anything_is_sent(
         application.client(**wrong)
 
 
+@pytest.mark.calm
 async def test_a_lease_of_another_vendor_gives_nothing_and_takes_no_seat(applications: Applications) -> None:
     application, stranger = await applications(), await applications()
     with pytest.raises(seatkeeper.NotGenuine):
@@ -347,7 +351,9 @@ async def test_setting_the_clock_back_is_noticed_and_gains_nothing(applications:
 async def test_a_seat_lost_by_silence_is_taken_again(fresh_platform: Platform, tmp_path: Any) -> None:
     vendor = await fresh_platform.vendor()
     grant = await vendor.license(seats=1)
-    application = Application(platform=fresh_platform, vendor=vendor, grant=grant, folder=tmp_path / "state")
+    application = Application(
+        url=fresh_platform.api.url, platform=fresh_platform, vendor=vendor, grant=grant, folder=tmp_path / "state"
+    )
     async with application.client() as license:
         await fresh_platform.move_clock(days=100)
         async with application.client("another", release_at_exit=True):

@@ -67,7 +67,7 @@ async def test_changes_are_told_in_the_clients_thread_which_must_not_wait_for_it
     applications: Applications,
 ) -> None:
     application = await applications()
-    line = Way(application.platform.api.url)
+    line = Way(application.url)
     told: queue.Queue[tuple[str, str, str]] = queue.Queue()
 
     def program() -> None:

@@ -39,7 +39,7 @@ async def test_a_machine_is_activated_once_and_needs_no_options_afterwards(appli
     key_file = application.folder.parent / "key.txt"
     key_file.write_text(f"{application.grant.key}\n")
     root_key = json.dumps(application.vendor.root_key)
-    told = ("--url", application.platform.api.url, "--product", PRODUCT, "--root-key", root_key)
+    told = ("--url", application.url, "--product", PRODUCT, "--root-key", root_key)
 
     first = await bare("activate", *told, "--key-file", key_file, "--name", "Ada's laptop")
     assert first.code == 0, first

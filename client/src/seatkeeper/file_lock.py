@@ -51,7 +51,7 @@ class FileLock:
             os.close(handle)
             return False
         except OSError:
-            pass
+            pass  # there are no locks here: everybody has it, as said above
         self._handle = handle
         return True
 
