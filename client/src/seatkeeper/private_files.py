@@ -1,7 +1,8 @@
 """Small files for their owner alone: written whole or not at all, with mode 0600 in folders of 0700.
 
 A file is written under another name beside its place, flushed to the disk, and then given its name: who reads sees the
-old one or the new one, also after a power cut. On Windows, where modes say little, the folder's own rights hold.
+old one or the new one, also after a power cut. What a killed process left under another name is cleared away by a later
+one. On Windows, where modes say little, the folder's own rights hold.
 """
 
 import contextlib
@@ -10,6 +11,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+LEFT_BEHIND_S = 3600.0
+"""Nobody writes one file for that long."""
+
+_SUFFIX = ".unfinished"
 
 
 def read(path: Path) -> bytes | None:
@@ -58,8 +64,9 @@ def set_aside(path: Path) -> Path:
 @contextlib.contextmanager
 def _beside(path: Path, data: bytes) -> Iterator[str]:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, written = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # made with 0600
+    handle, written = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_SUFFIX, dir=path.parent)  # made with 0600
     try:
+        _clear_beside(path)
         with open(handle, "wb") as file:
             file.write(data)
             file.flush()
@@ -68,6 +75,13 @@ def _beside(path: Path, data: bytes) -> Iterator[str]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(written)
+
+
+def _clear_beside(path: Path) -> None:
+    for left in path.parent.glob(f".{path.name}.*{_SUFFIX}"):
+        with contextlib.suppress(OSError):
+            if left.stat().st_mtime < time.time() - LEFT_BEHIND_S:
+                left.unlink()
 
 
 def _flush_folder(folder: Path) -> None:

@@ -1,6 +1,8 @@
 """What a device keeps between runs: whole, its own, and never a reason to stop."""
 
 import logging
+import os
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -80,6 +82,20 @@ def test_every_byte_counts(tmp_path: Path) -> None:
     for at in range(0, len(whole), 7):
         cache(tmp_path).path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
         assert cache(tmp_path).read() is None
+
+
+def test_what_a_killed_process_left_half_written_goes_after_an_hour(tmp_path: Path) -> None:
+    cache(tmp_path).write(KEPT)
+    folder = cache(tmp_path).path.parent
+    old, new, other, own = (
+        folder / name
+        for name in (".state.bin.1.unfinished", ".state.bin.2.unfinished", ".other.bin.1.unfinished", ".state.bin.mine")
+    )
+    for file, age_s in ((old, 4000), (new, 10), (other, 4000), (own, 4000)):
+        file.write_bytes(b"half")
+        os.utime(file, (time.time() - age_s,) * 2)
+    cache(tmp_path).write(KEPT)
+    assert {*folder.iterdir()} == {folder / "state.bin", new, other, own}
 
 
 def test_only_the_last_few_are_kept_aside(tmp_path: Path) -> None:
