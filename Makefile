@@ -30,7 +30,7 @@ stack: env ## Start each service as REPLICAS (1) processes on PORT (8080), with 
 	@SEATKEEPER_PARENT_PID=$$PPID PORT=$(PORT) exec $(BIN)/python -m services.standalone.stack
 
 test: check ## Run all that CI runs: the checks, then every test on real servers
-	@$(BIN)/python -m pytest tests --ignore=tests/unit --ignore=tests/faults --numprocesses=2 --dist=loadfile --durations=15
+	@$(BIN)/python -m pytest tests --ignore=tests/unit --ignore=tests/faults --numprocesses=3 --dist=loadfile --durations=15
 	@$(BIN)/python -m pytest tests/faults
 
 check: env-dev ## Run format, lint, security lint, types, import rules, migrations and unit tests (before each commit)
