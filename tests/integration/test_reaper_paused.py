@@ -42,7 +42,8 @@ RELEASED = "SELECT id FROM device WHERE id = ANY ($1) AND state = 'released'"
 IN_TRANSACTION = (
     "SELECT 1 FROM pg_stat_activity WHERE application_name = 'seatkeeper-reaper' AND state = 'idle in transaction'"
 )
-_SIMPLE, _BIND, _BEGIN = b"Q", b"B", b"BEGIN\x00"
+_BEGIN, _LOCKS = b"BEGIN\x00", b"FOR UPDATE OF l"
+_PARSE, _BIND, _HEAD_BYTES = b"P", b"B", 5
 Seat = dict[str, Any]
 
 
@@ -76,16 +77,16 @@ class Checkpoint(Proxy):
         assert task is not None
         self._passing.add(task)
         server_in, server_out = await self._connect()
-        held, in_transaction = asyncio.Event(), False
+        held, locking = asyncio.Event(), set[bytes]()
         answers = asyncio.create_task(self._answer(server_in, client_out, held))
         try:
             while chunk := await client_in.read(65_536):
-                if chunk.startswith(_SIMPLE):
-                    in_transaction = _BEGIN in chunk
+                if chunk.startswith(_PARSE) and _LOCKS in chunk:
+                    locking.add(_names(chunk)[0])
                 if _BEGIN in chunk and self._at is At.BEGIN:
                     self.reached.set()
                     await self._open.wait()
-                elif in_transaction and self._at is At.LOCKED and chunk.startswith(_BIND):
+                elif self._at is At.LOCKED and chunk.startswith(_BIND) and _names(chunk)[1] in locking:
                     held.set()
                     self.reached.set()
                 server_out.write(chunk)
@@ -101,7 +102,7 @@ class Checkpoint(Proxy):
     async def _answer(
         self, server_in: asyncio.StreamReader, client_out: asyncio.StreamWriter, held: asyncio.Event
     ) -> None:
-        """The first statement of the transaction goes to Postgres; its answer comes no further."""
+        """The statement that locks goes to Postgres; its answer comes no further."""
         while chunk := await server_in.read(65_536):
             if held.is_set():
                 await self._open.wait()
@@ -109,6 +110,11 @@ class Checkpoint(Proxy):
             client_out.write(chunk)
             await client_out.drain()
         client_out.close()
+
+
+def _names(chunk: bytes) -> list[bytes]:
+    """What a message to Postgres begins with: PARSE with the statement, BIND with the portal and the statement."""
+    return chunk[_HEAD_BYTES:].split(b"\x00", 2)
 
 
 class House:
