@@ -3,7 +3,7 @@
 Test modules say `pytest_plugins = ["tests.platform"]`, and ask for `applications`.
 
 With CHAOS in the environment (`make test-chaos`) the server breaks a twentieth of the calls in each way that it knows.
-Tests marked `calm` find it whole also then: they break calls themselves, exactly as often as they say.
+Tests marked `calm` find it whole also then: they break calls or themselves, exactly as often as they say, or say why.
 """
 
 import json

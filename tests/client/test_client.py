@@ -292,7 +292,7 @@ async def test_what_cannot_be_right_is_told_before_anything_is_sent(
         application.client(**wrong)
 
 
-@pytest.mark.calm
+@pytest.mark.calm  # an answer that comes a second time does not say that the seat is new
 async def test_a_lease_of_another_vendor_gives_nothing_and_takes_no_seat(applications: Applications) -> None:
     application, stranger = await applications(), await applications()
     with pytest.raises(seatkeeper.NotGenuine):

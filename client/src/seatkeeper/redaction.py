@@ -190,6 +190,8 @@ def _longest_first(values: Iterable[str]) -> list[str]:
 _SYMBOL = "[0-9A-Za-z]"
 _NAMES = r"[\w-]*(?:password|passwd|passphrase|pwd|secret|token|key|credentials?|cookie|dsn|nonce)"
 _VARIABLES = r"(?:[A-Z0-9]+_)*(?:PASSWORD|PASSWD|PASSPHRASE|PWD|SECRET|TOKEN)|(?:[A-Z0-9]+_)+KEY"
+_IS = r"\\?[\"']?\s*[=:]\s*\\?[\"']?"
+_ASSIGNED = rf"(?<!\w){_NAMES}\\?[\"']?\s*(?:=|:(?!//))\s*"
 _TELLING = re.compile(rf"{_NAMES}|authorization", re.IGNORECASE)
 _HOST = r"[A-Za-z0-9](?:[\w-]*[A-Za-z0-9])?"
 _USUAL = (
@@ -210,7 +212,7 @@ _SECRET_LOOKS = (
         r"(?<![A-Za-z0-9+/=])(?:[A-Za-z0-9+/=]{16,}+(?:\s|\\n)++){1,200}+"
         r"(?:[A-Za-z0-9+/=]++(?:\s|\\n)++)?(?=-----END [A-Z0-9 ]+-----)",
     ),
-    _look("header", r"(?:authorization|cookie|x-api-key)\\?[\"']?\s*[:=]\s*\\?[\"']?(?P<value>[^\"'\r\n\\]+)"),
+    _look("header", rf"(?:authorization|cookie|x-api-key){_IS}(?P<value>[^\"'\r\n\\]+)"),
     _look("header", r"\b(?:bearer|basic|digest)\s+(?P<value>[\w.~+/=-]{8,})"),
     _look("password", r"://(?P<value>[^\s\"'<>]*)@"),
     _look("token", r"skd1\.[\w.+/=~-]+|skm_[\w.+/=~-]+"),
@@ -221,9 +223,9 @@ _SECRET_LOOKS = (
     _look("key", rf"(?P<value>1{_SYMBOL}{{3}}(?:(?P<s>[-_ ]){_SYMBOL}{{4}})(?:(?P=s){_SYMBOL}{{4}}){{5}})"),
     _look("key", rf"(?<!{_SYMBOL})1{_SYMBOL}{{27}}(?!{_SYMBOL})"),
     _look("key", rf"(?=(?P<value>(?P<chance>[1IL]){_SYMBOL}{{3}}(?:{_BETWEEN}{_SYMBOL}{{4}}){{6}}))"),
-    _look("secret", rf"(?<!\w){_NAMES}\\?[\"']?\s*(?:=|:(?!//))\s*\\?\"(?P<value>(?:[^\"\\\r\n]|\\[^\"\r\n])+)"),
-    _look("secret", rf"(?<!\w){_NAMES}\\?[\"']?\s*(?:=|:(?!//))\s*'(?P<value>[^'\r\n]+)"),
-    _look("secret", rf"(?<!\w){_NAMES}\\?[\"']?\s*(?:=|:(?!//))\s*(?P<value>[^\s\"',;&)\]}}]+)"),
+    _look("secret", rf"{_ASSIGNED}\\?\"(?P<value>(?:[^\"\\\r\n]|\\[^\"\r\n])+)"),
+    _look("secret", rf"{_ASSIGNED}'(?P<value>[^'\r\n]+)"),
+    _look("secret", rf"{_ASSIGNED}(?P<value>[^\s\"',;&)\]}}]+)"),
     _look("secret", rf"(?<!\w)(?:{_VARIABLES})[ \t]+(?P<value>[^\s\"',;&)\]}}]+)", 0),
     _look("secret", rf"(?<!\w){_NAMES}[ \t]+(?P<value>(?=[\w+/.~-]*\d)[\w+/.~-]{{6,}}=*)"),
 )
@@ -236,7 +238,7 @@ _PLACE_LOOKS = (
     _look("home", r"/(?:home|Users)/[^\s/\"'\\:,;)]+"),
     _look("home", r"[A-Z]:[\\/]+Users[\\/]+[^\s/\"'\\:,;)]+"),
     _look("host", rf"(?<=://){_HOST}(?:\.{_HOST})*"),
-    _look("host", r"\b(?:host|hostname|node|nodename|machine)\\?[\"']?\s*[=:]\s*\\?[\"']?(?P<value>[\w.-]*\w)"),
+    _look("host", rf"\b(?:host|hostname|node|nodename|machine){_IS}(?P<value>[\w.-]*\w)"),
     _look("host", rf"(?<![\w.])(?:{_HOST}\.)+(?:{_USUAL})(?![\w.]*\w)"),
-    _look("user", r"\b(?:user|username|acct|login|logname)\\?[\"']?\s*[=:]\s*\\?[\"']?(?P<value>[\w.-]*\w)"),
+    _look("user", rf"\b(?:user|username|acct|login|logname){_IS}(?P<value>[\w.-]*\w)"),
 )
